@@ -1,0 +1,33 @@
+# Two commands are enough on a fresh machine: `make run` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OUT ?= runs/bibert_glue
+
+.PHONY: run test lint types install clean
+
+run: $(STAMP)  ## install, then train, evaluate and export a 1-bit BERT on the embedded data
+	$(BIN)/bnnapps run recipes/bibert_glue.yaml --out $(OUT)
+
+test: $(STAMP) lint types  ## install, then style, types and the whole test suite
+	$(BIN)/python -m pytest -n 2
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/python tests/check_types.py
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt scikit-build-core
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,104 @@
+"""How a plan looks."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from bnnapps.nn.spec import (
+    ActivationSpec,
+    AttentionSpec,
+    EmbeddingSpec,
+    LinearSpec,
+    NonlinearitySpec,
+    Spec,
+    WeightSpec,
+)
+
+if TYPE_CHECKING:
+    from bnnapps.binarize.plan import Entry, Plan
+
+
+def plan_table(plan: Plan) -> Group:
+    """A row for each layer that has a binary twin; layers that repeat in a stack share a row."""
+    table = Table(title=f"Plan for {plan.model.rsplit('.', 1)[-1]}", title_justify="left", pad_edge=False)
+    for column in ("layer", "type", "becomes", "weight · activation", "why"):
+        table.add_column(column, overflow="fold")
+    table.add_column("parameters", justify="right")
+    for entries in _stacked(plan.entries):
+        entry = entries[0]
+        becomes = Text(entry.method, style="bold green") if entry.method else Text("real", style="dim")
+        table.add_row(
+            _name(entries),
+            entry.type,
+            becomes,
+            describe(entry.spec) if entry.spec else "",
+            entry.reason,
+            f"{sum(e.parameters for e in entries):,}",
+        )
+    binary = sum(e.parameters for e in plan.binarized)
+    lines = [
+        Text(f"{len(plan.binarized)} layers become binary ({binary:,} parameters), {len(plan.kept)} stay real."),
+        Text(f"First and last layers: {plan.roles}; keep_first {plan.keep_first}, keep_last {plan.keep_last}."),
+    ]
+    lines += [Text(f"Warning: {line}.", style="yellow") for line in plan.warnings]
+    return Group(table, *lines)
+
+
+def describe(spec: Spec) -> str:
+    """The parts in a few words."""
+    if isinstance(spec, AttentionSpec):
+        operands = {"q": spec.query, "k": spec.key, "v": spec.value, "a": spec.weights}
+        kind = "softmax" if spec.softmax else "no softmax"
+        return ", ".join(f"{n} {_activation(s)}" for n, s in operands.items()) + f", {kind}"
+    if isinstance(spec, NonlinearitySpec):
+        return spec.becomes
+    if isinstance(spec, EmbeddingSpec):
+        return _weight(spec.weight)
+    assert isinstance(spec, LinearSpec)
+    pad = getattr(spec, "pad_value", 0)
+    return f"{_weight(spec.weight)} · {_activation(spec.activation)}" + (f" · pad {pad:+d}" if pad else "")
+
+
+def _weight(spec: WeightSpec | None) -> str:
+    if spec is None:
+        return "real"
+    scale = {"none": "", "mean_abs": " α", "power_of_two": " 2ⁿ"}[spec.scale]
+    if scale and spec.scale_over == "layer":
+        scale += " of the layer"
+    code = {"binary": "±1", "ternary": "0,±1", "split": "±1 +"}[spec.kind]
+    return code + scale + (" + ±1" + scale if spec.kind == "split" else "")
+
+
+def _activation(spec: ActivationSpec | None) -> str:
+    if spec is None:
+        return "real"
+    code = f"{spec.bits} bits" if spec.bits > 1 else ("0,1" if spec.unsigned else "±1")
+    scale = {"none": "", "elastic": " elastic", "uniform": " uniform", "input_map": " K"}[spec.scale]
+    return code + scale + (" shifted" if spec.shift != "none" else "")
+
+
+def _stacked(entries: tuple[Entry, ...]) -> list[list[Entry]]:
+    """Entries that differ only in numbers inside their names, together."""
+    groups: dict[tuple[object, ...], list[Entry]] = {}
+    for e in entries:
+        key = (re.sub(r"\d+", "#", e.name), e.type, e.method, repr(e.spec), e.reason)
+        groups.setdefault(key, []).append(e)
+    return list(groups.values())
+
+
+def _name(entries: list[Entry]) -> str:
+    if len(entries) == 1:
+        return entries[0].name or "(the model itself)"
+    numbers = [re.findall(r"\d+", e.name) for e in entries]
+    parts = re.split(r"\d+", entries[0].name)
+    name = parts[0]
+    for i, part in enumerate(parts[1:]):
+        values = sorted({int(n[i]) for n in numbers})
+        name += f"{{{values[0]}..{values[-1]}}}" if len(values) > 1 else str(values[0])
+        name += part
+    return f"{name}  ×{len(entries)}"

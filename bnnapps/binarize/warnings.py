@@ -1,0 +1,97 @@
+"""What is allowed but rarely meant."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from bnnapps.forward import run_model
+from bnnapps.nn.spec import ActivationSpec, AttentionSpec, LinearSpec
+
+if TYPE_CHECKING:
+    from bnnapps.binarize.plan import Entry
+
+_NOT_NEGATIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Softmax, nn.Softplus, nn.Hardsigmoid)
+
+
+def plan_warnings(model: nn.Module, entries: Sequence[Entry], example_inputs: Any = None) -> list[str]:
+    """One line for each kind of trouble: half-binary layers, and signs whose input is never negative."""
+    return [*_half_binary(entries), *_all_plus_one(model, entries, example_inputs)]
+
+
+def _half_binary(entries: Sequence[Entry]) -> list[str]:
+    only_weights, only_activations = [], []
+    for entry in entries:
+        if isinstance(entry.spec, LinearSpec):
+            if entry.spec.activation is None and entry.spec.weight is not None:
+                only_weights.append(entry.name)
+            if entry.spec.weight is None and entry.spec.activation is not None:
+                only_activations.append(entry.name)
+    lines = []
+    if only_weights:
+        lines.append(f"{_some(only_weights)}: binary weights but real activations, so no 1-bit arithmetic")
+    if only_activations:
+        lines.append(f"{_some(only_activations)}: binary activations but real weights, so no 1-bit arithmetic")
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{n}'" for n in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _all_plus_one(model: nn.Module, entries: Sequence[Entry], example_inputs: Any) -> list[str]:
+    signed = {e.name for e in entries if _takes_a_plain_sign(e)}
+    inputs = example_inputs
+    found = _after_relu(model, signed) if inputs is None else _never_negative(model, signed, inputs)
+    if not found:
+        return []
+    return [
+        f"{_some(found)}: the input is never negative, so its sign is always +1 and says nothing: put a BatchNorm or a "
+        "learned shift before it, move the ReLU behind it, or use unsigned codes"
+    ]
+
+
+def _takes_a_plain_sign(entry: Entry) -> bool:
+    activation: ActivationSpec | None = None
+    if isinstance(entry.spec, LinearSpec):
+        activation = entry.spec.activation
+    elif isinstance(entry.spec, AttentionSpec):
+        return False
+    return activation is not None and not activation.unsigned and activation.shift == "none"
+
+
+def _after_relu(model: nn.Module, names: set[str]) -> list[str]:
+    """Layers that directly follow a ReLU or the like in an `nn.Sequential`."""
+    found = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Sequential):
+            children = list(module.named_children())
+            for (_, before), (key, _) in itertools.pairwise(children):
+                full = f"{name}.{key}" if name else key
+                if isinstance(before, _NOT_NEGATIVE) and full in names:
+                    found.append(full)
+    return found
+
+
+def _never_negative(model: nn.Module, names: set[str], example_inputs: Any) -> list[str]:
+    """Layers whose float input has no negative element on the example inputs."""
+    lowest: dict[str, float] = {}
+    modules = dict(model.named_modules())
+
+    def look(name: str, args: tuple[Any, ...]) -> None:
+        if args and isinstance(args[0], Tensor) and args[0].is_floating_point() and args[0].numel():
+            lowest[name] = min(lowest.get(name, float("inf")), float(args[0].min()))
+
+    handles = [modules[n].register_forward_pre_hook(lambda m, a, n=n: look(n, a)) for n in names]
+    try:
+        with torch.no_grad():
+            run_model(model, example_inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [n for n in modules if lowest.get(n, -1.0) >= 0]

@@ -1,0 +1,1 @@
+"""Losses beyond the task's own: distillation and regularizers."""

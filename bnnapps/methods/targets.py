@@ -1,0 +1,64 @@
+"""Which layers a method takes when it is asked for by its name alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from bnnapps.binarize.registry import type_of
+from bnnapps.binarize.rules import Rule
+
+Targets = Callable[[nn.Module], list[Rule]]
+
+_REAL_TABLES = r"re:(.*\.)?(position|token_type|segment|\w*relative)\w*"
+_FFN_OUTPUTS = r"re:(.*\.)?((?<!attention\.)output\.dense|lin2|fc2|linear2)"
+
+
+def convolutional(method: str) -> Targets:
+    """Every convolution and linear layer; 1x1 shortcuts (`downsample`) stay real, as in the papers of this line."""
+
+    def rules(model: nn.Module) -> list[Rule]:
+        kinds = _present(model, "linear", "conv1d", "conv2d", "conv3d")
+        chosen = [Rule(types=kinds, use=method)]
+        shortcuts = Rule(match="re:(.*\\.)?downsample\\..*", keep="shortcuts stay real")
+        return chosen + _useful(model, shortcuts)
+
+    return rules
+
+
+def encoder(method: str, unsigned_ffn: bool = False, nonlinearity: bool = False) -> Targets:
+    """Word embeddings, linear layers and self-attention of a transformer encoder.
+
+    Position, segment and relative tables stay real, as in the papers of this line.
+
+    Args:
+        method: the name to use.
+        unsigned_ffn: the second layer of each feed-forward block, which reads what is mostly positive, takes
+            unsigned codes.
+        nonlinearity: smooth activation functions change too.
+
+    """
+
+    def rules(model: nn.Module) -> list[Rule]:
+        kinds = ["embedding", "linear", "multihead_attention", "hf.SelfAttention"]
+        if nonlinearity:
+            kinds.append("gelu")
+        chosen = [Rule(types=_present(model, *kinds), use=method)]
+        tables = Rule(match=_REAL_TABLES, types=["embedding"], keep="position and segment tables stay real")
+        use: dict[str, Any] = {"method": method, "activation.unsigned": True}
+        ffn = [Rule(match=_FFN_OUTPUTS, types=["linear"], use=use)] if unsigned_ffn else []
+        return chosen + _useful(model, tables, *ffn)
+
+    return rules
+
+
+def _present(model: nn.Module, *keys: str) -> list[str]:
+    found = {t.key for m in model.modules() if (t := type_of(m)) is not None}
+    return [key for key in keys if key in found] or list(keys)
+
+
+def _useful(model: nn.Module, *rules: Rule) -> list[Rule]:
+    """Those of a method's own rules that match something in this model."""
+    return [r for r in rules if any(r.matches(name, module) for name, module in model.named_modules())]

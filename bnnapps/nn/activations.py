@@ -1,0 +1,143 @@
+"""Real activation in, binary (or few-bit) activation out; and the non-linearities that binary networks use."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bnnapps.nn import functional as BF
+from bnnapps.nn.codes import Codes
+from bnnapps.nn.estimator import SignEstimator
+from bnnapps.nn.functional.elastic import SMALLEST_SCALE
+from bnnapps.nn.spec import ActivationSpec
+
+
+class ActivationBinarizer(nn.Module):
+    """x -> x + shift -> quantizer -> scale, by the given record.
+
+    Args:
+        spec: which parts.
+        channels: size of the learned shift (`shift: channel`).
+        channel_dim: the dimension of `x` that holds the channels: 1 for maps, -1 for token vectors.
+
+    Parameters, if the record asks for them: `shift` (channels,), zero at the start (RSign, ReActNet, 2020; `move`,
+    BiT, 2022); `alpha` (1,), set from the first batch seen in training (`initial_scale`), or by `calibrate`;
+    `low` and `high` (1,), -2.5 and 2.5 (BinaryBERT, 2021).
+
+    """
+
+    shift: nn.Parameter
+    alpha: nn.Parameter
+    low: nn.Parameter
+    high: nn.Parameter
+    calibrated: Tensor
+
+    def __init__(
+        self,
+        spec: ActivationSpec,
+        channels: int,
+        channel_dim: int = -1,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.channel_dim = channel_dim
+        self.estimator = SignEstimator(spec.estimator, device)
+        if spec.shift == "channel":
+            self.shift = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
+        if spec.scale == "elastic":
+            self.alpha = nn.Parameter(torch.ones(1, device=device))
+            self.register_buffer("calibrated", torch.zeros((), dtype=torch.bool, device=device))
+        if spec.scale == "uniform":
+            self.low = nn.Parameter(torch.full((1,), -2.5, device=device))
+            self.high = nn.Parameter(torch.full((1,), 2.5, device=device))
+        self._needs_data = spec.scale == "elastic"
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The smallest and largest code of the elastic quantizer (for one signed bit: -1 and +1)."""
+        bits = self.spec.bits
+        if self.spec.unsigned:
+            return 0, 2**bits - 1
+        return (-1, 1) if bits == 1 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+    def forward(self, x: Tensor) -> Codes:
+        """Codes and scale of x (`uniform`: real values)."""
+        x = self._shifted(x)
+        spec = self.spec
+        if spec.scale == "uniform":
+            return Codes(BF.clipped_uniform(x, self.low, self.high, spec.bits, spec.unsigned))
+        if spec.scale == "elastic":
+            return self._elastic(x)
+        kind: Literal["flag", "sign"] = "flag" if spec.unsigned else "sign"
+        codes = self.estimator(x, BF.step if spec.unsigned else BF.sign)
+        return Codes(codes, self._row_scale(x), kind)
+
+    def _elastic(self, x: Tensor) -> Codes:
+        if self._needs_data and self.training:
+            self.calibrate(x)
+        alpha = self.alpha.clamp(min=SMALLEST_SCALE).to(x.dtype)
+        if self.spec.bits > 1:
+            return Codes(BF.learned_step(x, alpha, *self.bounds), alpha.detach(), "integer")
+        if self.spec.unsigned:
+            return Codes(BF.learned_step(x, alpha, 0, 1), alpha.detach(), "flag")
+        return Codes(BF.elastic_sign(x, alpha), alpha.detach(), "sign")
+
+    def _row_scale(self, x: Tensor) -> Tensor | None:
+        """K of a linear layer: the mean |x| of each row. A convolution computes its own map of K."""
+        if self.spec.scale != "input_map" or self.channel_dim != -1:
+            return None
+        return x.detach().abs().mean(dim=-1, keepdim=True)
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Keep `alpha` positive (after an optimizer step)."""
+        if self.spec.scale == "elastic":
+            self.alpha.clamp_(min=SMALLEST_SCALE)
+
+    def _shifted(self, x: Tensor) -> Tensor:
+        if self.spec.shift == "none":
+            return x
+        shape = [1] * x.dim()
+        shape[self.channel_dim] = -1
+        return x + self.shift.view(shape)
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        """Set `alpha` from data: 2 mean|x| / sqrt(Q) signed, 4 mean|x| / sqrt(Q) unsigned, Q the largest code."""
+        self.alpha.copy_(BF.initial_scale(x, *self.bounds))
+        self.calibrated.fill_(True)
+        self._needs_data = False
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        if self.spec.scale == "elastic":
+            self._needs_data = not bool(self.calibrated)
+
+    def extra_repr(self) -> str:
+        """The record's fields that matter."""
+        s = self.spec
+        codes = "{0, 1}" if s.unsigned else "{-1, +1}"
+        return f"{codes if s.bits == 1 else f'{s.bits} bits'}, shift={s.shift}, scale={s.scale}"
+
+
+class RPReLU(nn.Module):
+    """f(x) = PReLU(x - gamma) + zeta with learned shifts and slope per channel (ReActNet, Liu et al., 2020).
+
+    Input and output of shape (N, C, ...). Slope 0.25, shifts 0 at the start.
+    """
+
+    def __init__(self, channels: int, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
+        self.zeta = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
+        self.slope = nn.Parameter(torch.full((channels,), 0.25, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The shifted PReLU of x."""
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        shifted = x - self.gamma.view(shape)
+        return nn.functional.prelu(shifted, self.slope) + self.zeta.view(shape)

@@ -1,0 +1,53 @@
+"""The sign with its gradient, as a module that follows the training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bnnapps.nn import functional as BF
+from bnnapps.nn.functional.sign import Derivative
+from bnnapps.nn.progress import Scheduled
+from bnnapps.nn.spec import EstimatorSpec
+
+
+class SignEstimator(nn.Module, Scheduled):
+    """sign(x) forward (or the step function), one of the estimators of `bnnapps.nn.functional.sign` backward.
+
+    `ede` keeps its k and t in buffers, so that they are saved; `set_progress` moves them.
+    """
+
+    k: Tensor
+    t: Tensor
+
+    def __init__(self, spec: EstimatorSpec, device: torch.device | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        if spec.name == "ede":
+            k, t = BF.ede_schedule(0.0, spec.t_min, spec.t_max)
+            self.register_buffer("k", torch.tensor(k, device=device))
+            self.register_buffer("t", torch.tensor(t, device=device))
+
+    def set_progress(self, fraction: float) -> None:
+        """Move k and t of `ede` to the given fraction of training."""
+        if self.spec.name == "ede":
+            k, t = BF.ede_schedule(fraction, self.spec.t_min, self.spec.t_max)
+            self.k.fill_(k)
+            self.t.fill_(t)
+
+    def forward(self, x: Tensor, codes: Derivative = BF.sign) -> Tensor:
+        """The codes of x: `codes` is `sign` or `step`."""
+        spec = self.spec
+        if spec.name == "identity":
+            return BF.sign_identity(x, codes)
+        if spec.name == "clip":
+            return BF.sign_clip(x, spec.limit, codes)
+        if spec.name == "polynomial":
+            return BF.sign_polynomial(x, codes)
+        if spec.name == "swish":
+            return BF.sign_swish(x, spec.beta, codes)
+        return BF.sign_ede(x, self.k, self.t, codes)
+
+    def extra_repr(self) -> str:
+        """The estimator's name."""
+        return self.spec.name

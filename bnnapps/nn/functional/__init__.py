@@ -1,0 +1,67 @@
+"""Pure arithmetic: signs and their gradients, learned scales, weight transforms, bit packing."""
+
+from bnnapps.nn.functional.bits import PackedBits, pack_bits, pack_signs, save_codes, unpack
+from bnnapps.nn.functional.elastic import (
+    clipped_uniform,
+    elastic_sign,
+    initial_scale,
+    learned_step,
+)
+from bnnapps.nn.functional.sign import (
+    ede_derivative,
+    ede_schedule,
+    polynomial_derivative,
+    sign,
+    sign_clip,
+    sign_ede,
+    sign_identity,
+    sign_polynomial,
+    sign_swish,
+    step,
+    swish_derivative,
+)
+from bnnapps.nn.functional.weights import (
+    centre,
+    mean_abs,
+    positive,
+    power_of_two,
+    product_rule,
+    split_ternary,
+    standardize,
+    ternary,
+    ternary_codes,
+    unscaled,
+)
+
+__all__ = [
+    "PackedBits",
+    "centre",
+    "clipped_uniform",
+    "ede_derivative",
+    "ede_schedule",
+    "elastic_sign",
+    "initial_scale",
+    "learned_step",
+    "mean_abs",
+    "pack_bits",
+    "pack_signs",
+    "polynomial_derivative",
+    "positive",
+    "power_of_two",
+    "product_rule",
+    "save_codes",
+    "sign",
+    "sign_clip",
+    "sign_ede",
+    "sign_identity",
+    "sign_polynomial",
+    "sign_swish",
+    "split_ternary",
+    "standardize",
+    "step",
+    "swish_derivative",
+    "ternary",
+    "ternary_codes",
+    "unpack",
+    "unscaled",
+]

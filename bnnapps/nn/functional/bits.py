@@ -1,0 +1,142 @@
+"""One bit an element: packing, unpacking, and keeping bits instead of floats for the backward pass.
+
+Bits are stored least significant first, eight to a byte; the tail of the last byte is 0.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Eight bytes that are 0 or 1, read as one little-endian 64-bit word, become one byte by this product: byte j of
+# the word contributes its bit at position 56 + j, and the sums never carry.
+_GATHER = 0x0102040810204080
+_LOW_BITS = 0x0101010101010101
+
+
+@dataclass(frozen=True)
+class PackedBits:
+    """A tensor of two values, one bit each.
+
+    Attributes:
+        data: uint8, ceil(numel / 8) bytes.
+        shape, dtype: the tensor's own.
+        zero, one: the values that the bits 0 and 1 stand for.
+
+    """
+
+    data: Tensor
+    shape: torch.Size
+    dtype: torch.dtype
+    zero: float
+    one: float
+
+
+def pack_bits(flags: Tensor) -> PackedBits:
+    """Pack a tensor whose elements are 0 or 1 (any dtype). No gradient."""
+    return _pack(flags, 0, 0.0, 1.0)
+
+
+def pack_signs(signs: Tensor) -> PackedBits:
+    """Pack a tensor whose elements are +1 or -1. No gradient."""
+    # In two's complement -1 has its second bit set and +1 has not.
+    return _pack(signs, 1, 1.0, -1.0)
+
+
+def _pack(values: Tensor, bit: int, zero: float, one: float) -> PackedBits:
+    # int8, not uint8 or bool: PyTorch converts floats to int8 several times faster on a CPU.
+    flat = values.detach().contiguous().view(-1).to(torch.int8)
+    tail = -flat.numel() % 8
+    if tail:
+        flat = torch.nn.functional.pad(flat, (0, tail))
+    words = flat.view(torch.int64)
+    if bit:
+        words = words.bitwise_right_shift(bit)
+    packed = words.bitwise_and(_LOW_BITS).mul_(_GATHER).bitwise_right_shift_(56).to(torch.uint8)
+    return PackedBits(packed, values.shape, values.dtype, zero, one)
+
+
+def unpack(bits: PackedBits) -> Tensor:
+    """The tensor that was packed."""
+    # A traced graph must own its constants: there the cache is passed by.
+    table = _table if type(bits.data) is Tensor else _table.__wrapped__
+    rows = table(bits.zero, bits.one, bits.dtype, bits.data.device)
+    flat = rows.index_select(0, bits.data.int()).view(-1)
+    return flat[: bits.shape.numel()].view(bits.shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _table(zero: float, one: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Row b holds the eight values of byte b. Shape (256, 8)."""
+    with torch.inference_mode(False), torch.no_grad():
+        byte = torch.arange(256, device=device).unsqueeze(1)
+        bit = (byte >> torch.arange(8, device=device)) & 1
+        return torch.where(bit == 1, one, zero).to(dtype)
+
+
+class _Kept:
+    """The bits of one tensor, in its memory order; shared by every operator that saved it."""
+
+    def __init__(self, values: Tensor, unsigned: bool) -> None:
+        flat = values.detach().as_strided((values.numel(),), (1,), values.storage_offset())
+        self.bits = pack_bits(flat) if unsigned else pack_signs(flat)
+
+
+class save_codes(torch.autograd.graph.saved_tensors_hooks):  # noqa: N801 - used like a function
+    """Inside this context autograd keeps the given code tensors as bits instead of floats.
+
+    The operators inside stay PyTorch's own, and so do their gradients: a tensor that an operator saves for its
+    backward pass is packed when it is a view of all of one of `signs` (elements +1 and -1) or `flags` (1 and 0), and
+    unpacked when the backward pass asks for it. Anything else is kept as it is. A tensor whose memory has gaps is
+    left alone.
+
+    Example:
+        >>> x = torch.ones(4, 16).requires_grad_()
+        >>> w = -torch.ones(8, 16)
+        >>> with save_codes(signs=(x, w)):
+        ...     y = torch.nn.functional.linear(x, w)
+        >>> torch.equal(torch.autograd.grad(y.sum(), x)[0], w.sum(0).expand(4, 16))
+        True
+
+    """
+
+    def __init__(self, signs: tuple[Tensor, ...] = (), flags: tuple[Tensor, ...] = ()) -> None:
+        known = [(t, False) for t in signs] + [(t, True) for t in flags]
+        self._known = {_identity(t): (t, unsigned) for t, unsigned in known if _is_dense(t)}
+        self._kept: dict[_Identity, _Kept] = {}
+        super().__init__(self._pack, _unpack)
+
+    def __exit__(self, *args: object) -> None:
+        super().__exit__(*args)
+        self._known.clear()  # the float values must not outlive the forward pass
+        self._kept.clear()
+
+    def _pack(self, tensor: Tensor) -> Any:
+        key = _identity(tensor)
+        if key not in self._known:
+            return tensor
+        if key not in self._kept:
+            self._kept[key] = _Kept(*self._known[key])
+        return self._kept[key], tensor.shape, tensor.stride()
+
+
+_Identity = tuple[int, int, int, torch.dtype]
+
+
+def _identity(tensor: Tensor) -> _Identity:
+    return tensor.untyped_storage().data_ptr(), int(tensor.storage_offset()), tensor.numel(), tensor.dtype
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return bool(torch.ops.aten.is_non_overlapping_and_dense(tensor))
+
+
+def _unpack(saved: Any) -> Tensor:
+    if isinstance(saved, Tensor):
+        return saved
+    kept, shape, stride = saved
+    return unpack(kept.bits).as_strided(shape, stride)

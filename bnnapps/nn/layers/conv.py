@@ -1,0 +1,162 @@
+"""Binary convolutions in one, two and three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from bnnapps.nn.codes import multiply, rescale
+from bnnapps.nn.layers.base import BinaryLayer
+from bnnapps.nn.layers.operands import LinearParts
+from bnnapps.nn.spec import ConvSpec
+
+
+class _BinaryConv(BinaryLayer[ConvSpec], _ConvNd):
+    """y = s (codes(pad(x)) * codes(W)) + bias: a convolution whose operands are binary.
+
+    The padding of the float layer (its size, its mode, "same") applies to the binarized map: constant padding puts
+    `spec.pad_value` there, so 0 gives a third level at the border and -1 or +1 does not. Exact as `BinaryLinear` is.
+    With `activation.scale: input_map` the output is multiplied by K, the box-filtered
+    mean |x| over the channels (XNOR-Net, Rastegari et al., 2016).
+    """
+
+    convolve: ClassVar[Callable[..., Tensor]]
+    binary: LinearParts
+
+    def make_parts(self, spec: ConvSpec) -> LinearParts:
+        """The binarizers for this layer."""
+        return LinearParts(spec, self.weight, self.in_channels, channel_dim=-1 - len(self.kernel_size))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as in nn.Conv2d
+        """The binary convolution; see the class."""
+        x, w = self.binary.operands(input, self.weight)
+        product = multiply(self._convolve, x._replace(codes=self._padded(x.codes)), w)
+        if self.binary.activation is not None and self.binary.activation.spec.scale == "input_map":
+            x = x._replace(scale=self._input_map(input))
+        return rescale(product, x, w, self.bias, channel_dim=-1 - len(self.kernel_size))
+
+    @property
+    def _pads_outside(self) -> bool:
+        """Whether the border is made before the convolution rather than by it."""
+        return self.padding_mode != "zeros" or (self.binary.activation is not None and self.spec.pad_value != 0)
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        padding = 0 if self._pads_outside else self.padding
+        return type(self).convolve(x, weight, None, self.stride, padding, self.dilation, self.groups)
+
+    def _padded(self, codes: Tensor) -> Tensor:
+        if not self._pads_outside:
+            return codes
+        border = self._reversed_padding_repeated_twice
+        if self.padding_mode != "zeros":
+            return F.pad(codes, border, mode=self.padding_mode)
+        return F.pad(codes, border, value=float(self.spec.pad_value))
+
+    def _input_map(self, x: Tensor) -> Tensor:
+        """K: the mean |x| over the channels, averaged over each window; no gradient."""
+        dims = len(self.kernel_size)
+        with torch.no_grad():
+            magnitude = x.detach().abs().mean(dim=-1 - dims, keepdim=True)
+            if self.padding_mode != "zeros":
+                magnitude = F.pad(magnitude, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+            taps = self.weight[0, 0].numel()
+            box = torch.full((1, 1, *self.kernel_size), 1.0 / taps, device=x.device, dtype=x.dtype)
+            padding = 0 if self.padding_mode != "zeros" else self.padding
+            return type(self).convolve(magnitude, box, None, self.stride, padding, self.dilation, 1)
+
+    def constrain(self) -> None:
+        """Apply the constraints of the latent weight and of the learned scale."""
+        self.binary.constrain(self.weight)
+
+    def binary_tensors(self) -> dict[str, Tensor]:
+        """The weight as deployment has it."""
+        return {"weight": self.binary.deployed(self.weight)}
+
+
+def _init(self: Any, base: type[_ConvNd], args: tuple[Any, ...], spec: ConvSpec | None) -> None:
+    base.__init__(self, *args)
+    spec = ConvSpec() if spec is None else spec
+    self.attach(spec, self.make_parts(spec))
+
+
+class BinaryConv1d(_BinaryConv, nn.Conv1d):
+    """Binary convolution over (N, C, L); see `_BinaryConv`. Arguments as in `nn.Conv1d`, plus `spec`."""
+
+    replaces = nn.Conv1d
+    convolve = staticmethod(F.conv1d)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: Any = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        spec: ConvSpec | None = None,
+    ) -> None:
+        args = (in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode)
+        _init(self, nn.Conv1d, (*args, device, dtype), spec)
+
+
+class BinaryConv2d(_BinaryConv, nn.Conv2d):
+    """Binary convolution over (N, C, H, W); see `_BinaryConv`. Arguments as in `nn.Conv2d`, plus `spec`."""
+
+    replaces = nn.Conv2d
+    convolve = staticmethod(F.conv2d)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: Any = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        spec: ConvSpec | None = None,
+    ) -> None:
+        args = (in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode)
+        _init(self, nn.Conv2d, (*args, device, dtype), spec)
+
+
+class BinaryConv3d(_BinaryConv, nn.Conv3d):
+    """Binary convolution over (N, C, D, H, W); see `_BinaryConv`. Arguments as in `nn.Conv3d`, plus `spec`."""
+
+    replaces = nn.Conv3d
+    convolve = staticmethod(F.conv3d)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: Any = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        spec: ConvSpec | None = None,
+    ) -> None:
+        args = (in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode)
+        _init(self, nn.Conv3d, (*args, device, dtype), spec)

@@ -1,0 +1,68 @@
+"""Binary linear layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bnnapps.nn.codes import multiply, rescale
+from bnnapps.nn.layers.base import BinaryLayer
+from bnnapps.nn.layers.operands import LinearParts
+from bnnapps.nn.spec import LinearSpec
+
+
+class BinaryLinear(BinaryLayer[LinearSpec], nn.Linear):
+    """y = s (codes(x) @ codes(W)^T) + bias: a linear layer whose operands are binary.
+
+    The product of codes is exact, and the scale multiplies the integers after it, in training as in deployment; so
+    what was a tie at zero in training is one on every device.
+
+    Args:
+        in_features, out_features, bias, device, dtype: as in `nn.Linear`.
+        spec: the parts; without one, sign(W) mean|W| and sign(x), both with the clipped gradient.
+
+    Shapes: (..., in_features) -> (..., out_features).
+
+    """
+
+    replaces = nn.Linear
+    binary: LinearParts
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        spec: LinearSpec | None = None,
+    ) -> None:
+        super().__init__(in_features, out_features, bias, device, dtype)
+        spec = LinearSpec() if spec is None else spec
+        self.attach(spec, self.make_parts(spec))
+
+    def make_parts(self, spec: LinearSpec) -> LinearParts:
+        """The binarizers for this layer."""
+        return LinearParts(spec, self.weight, self.in_features)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as in nn.Linear
+        """The binary product; see the class."""
+        x, w = self.binary.operands(input, self.weight)
+        return rescale(multiply(F.linear, x, w), x, w, self.bias, channel_dim=-1)
+
+    def constrain(self) -> None:
+        """Apply the constraints of the latent weight and of the learned scale."""
+        self.binary.constrain(self.weight)
+
+    def detach(self) -> None:
+        """Drop the parts; a split weight is merged first."""
+        if self.binary.weight is not None:
+            self.binary.weight.merge_into(self.weight)
+        super().detach()
+
+    def binary_tensors(self) -> dict[str, Tensor]:
+        """The weight as deployment has it."""
+        return {"weight": self.binary.deployed(self.weight)}

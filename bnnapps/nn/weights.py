@@ -1,0 +1,107 @@
+"""Latent weight in, codes and scale out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bnnapps.nn import functional as BF
+from bnnapps.nn.codes import Codes
+from bnnapps.nn.estimator import SignEstimator
+from bnnapps.nn.spec import WeightSpec
+
+
+class WeightBinarizer(nn.Module):
+    """W -> transform -> sign -> scale, by the given record; the latent weight W stays outside.
+
+    Only a split weight (BinaryBERT, Bai et al., 2021) has parameters of its own: `first` and `second`, made from W
+    so that their binary versions sum to its ternary version; W itself then rests.
+
+    Shapes: any; dimension 0 holds the filters. The scale has size 1 on every other dimension.
+
+    Args:
+        spec: which parts.
+        weight: the latent weight, for its size, device and (if split) its values.
+
+    """
+
+    first: nn.Parameter
+    second: nn.Parameter
+
+    def __init__(self, spec: WeightSpec, weight: Tensor) -> None:
+        super().__init__()
+        self.spec = spec
+        self.estimator = SignEstimator(spec.estimator, weight.device)
+        if spec.kind == "split":
+            first, second = BF.split_ternary(weight, spec.scale_over)
+            self.first, self.second = nn.Parameter(first), nn.Parameter(second)
+
+    def forward(self, weight: Tensor, whole: Tensor | None = None) -> Codes:
+        """Codes and scale of the weight; a split weight comes as the real sum of its two binary weights.
+
+        `whole`: where `weight` holds only some of the filters (the looked-up rows of an embedding), the tensor that
+        statistics of the layer are taken from.
+        """
+        if self.spec.kind == "ternary":
+            return Codes(*BF.ternary(weight, self.spec.scale_over, whole), "integer")
+        if self.spec.kind == "split":
+            return Codes(self.scaled(self.first) + self.scaled(self.second))
+        return self.binary(weight, whole)
+
+    def binary(self, weight: Tensor, whole: Tensor | None = None) -> Codes:
+        """Codes +1 and -1, and scale, of a latent weight."""
+        whole = weight if whole is None else whole
+        transformed = self._transform(weight, whole)
+        codes = self.estimator(transformed)
+        scale = self._scale(weight, transformed, whole)
+        if scale is not None and torch.is_grad_enabled() and codes.requires_grad:
+            if self.spec.scale_gradient == "straight":
+                codes = BF.unscaled(codes, scale)
+            elif self.spec.scale_gradient == "full":
+                codes = BF.product_rule(codes, weight if self.spec.scale_of == "latent" else transformed, scale)
+        return Codes(codes, scale, "sign")
+
+    def scaled(self, weight: Tensor) -> Tensor:
+        """scale * code of a latent weight, with the gradient of the estimator."""
+        codes, scale, _ = self.binary(weight)
+        return codes if scale is None else codes * scale
+
+    def _transform(self, weight: Tensor, whole: Tensor) -> Tensor:
+        if self.spec.transform == "centre":
+            return BF.centre(weight, self.spec.over, self.spec.detach_mean, whole)
+        if self.spec.transform == "standardize":
+            return BF.standardize(weight)
+        return weight
+
+    @torch.no_grad()
+    def _scale(self, weight: Tensor, transformed: Tensor, whole: Tensor) -> Tensor | None:
+        if self.spec.scale == "none":
+            return None
+        if self.spec.scale_over == "layer" and whole is not weight:
+            weight, transformed = whole, self._transform(whole, whole)
+        measured = weight if self.spec.scale_of == "latent" else transformed
+        if self.spec.scale == "power_of_two":
+            return BF.positive(BF.power_of_two(measured))
+        return BF.positive(BF.mean_abs(measured, self.spec.scale_over))
+
+    @torch.no_grad()
+    def constrain(self, weight: Tensor) -> None:
+        """Apply the constraint to the latent weight, in place (after an optimizer step)."""
+        if self.spec.constraint == "centre_clip":
+            weight.copy_(BF.centre(weight, "channel"))
+        if self.spec.constraint != "none":
+            weight.clamp_(-1.0, 1.0)
+
+    @torch.no_grad()
+    def merge_into(self, weight: Tensor) -> None:
+        """Give a split weight back as one: `first + second`, unless they are still what the split made of `weight`."""
+        if self.spec.kind != "split":
+            return
+        first, second = BF.split_ternary(weight, self.spec.scale_over)
+        if not (torch.equal(first, self.first) and torch.equal(second, self.second)):
+            weight.copy_(self.first + self.second)
+
+    def extra_repr(self) -> str:
+        """The fields that matter."""
+        s = self.spec
+        return f"{s.kind}, transform={s.transform}, scale={s.scale}/{s.scale_over}"

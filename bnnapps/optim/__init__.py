@@ -1,0 +1,1 @@
+"""Optimizer groups: which parameters train how."""

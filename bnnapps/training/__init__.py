@@ -1,0 +1,1 @@
+"""Training on PyTorch Lightning: modules, stages, teachers, checkpoints."""

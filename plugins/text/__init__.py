@@ -1,0 +1,1 @@
+"""Text classification with transformer encoders, on GLUE."""
