@@ -34,6 +34,10 @@ class CheckpointError(BnnappsError):
     """A checkpoint is missing, damaged, unsafe, or does not fit the model."""
 
 
+class TrainingError(BnnappsError):
+    """A training cannot go on."""
+
+
 class HubError(BnnappsError):
     """A hub could not be reached, or does not hold what was asked for."""
 

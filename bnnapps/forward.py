@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -23,11 +24,13 @@ def call_model(model: nn.Module, example_inputs: Any) -> Any:
 
 
 def run_model(model: nn.Module, example_inputs: Any) -> Any:
-    """`call_model` in eval mode; every module's training flag is put back afterwards."""
+    """`call_model` in eval mode; every module's training flag and the random generators are put back afterwards."""
     flags = [(m, m.training) for m in model.modules()]
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     model.eval()
     try:
-        return call_model(model, example_inputs)
+        with torch.random.fork_rng(devices):
+            return call_model(model, example_inputs)
     finally:
         for module, flag in flags:
             module.training = flag

@@ -7,6 +7,12 @@ import io
 from rich.console import Console, RenderableType
 
 
+def terminal() -> Console:
+    """A console for standard output; what goes into a file or a pipe gets wide lines."""
+    console = Console()
+    return console if console.is_terminal else Console(width=140)
+
+
 def render(item: RenderableType, width: int = 120) -> str:
     """What rich would print, as plain text without colour."""
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)

@@ -1,6 +1,6 @@
 """Strict type checking over the package as it is installed: core, plugins and export under one name.
 
-The folders `plugins/` and `export/` are `bnnapps.plugins` and `bnnapps.export`; mypy sees them so through a tree of
+The folders `plugins/`, `export/` and `recipes/` are parts of `bnnapps`; mypy sees them so through a tree of
 links. Exits with mypy's status.
 """
 
@@ -21,7 +21,7 @@ def main() -> int:
         for entry in (ROOT / "bnnapps").iterdir():
             if entry.name != "__pycache__":
                 (package / entry.name).symlink_to(entry)
-        for name in ("plugins", "export"):
+        for name in ("plugins", "export", "recipes"):
             (package / name).symlink_to(ROOT / name)
         command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
         command += ["--cache-dir", str(ROOT / ".mypy_cache"), "-p", "bnnapps"]

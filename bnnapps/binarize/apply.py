@@ -56,12 +56,12 @@ def apply_plan(model: nn.Module, the_plan: Plan) -> nn.Module:
                 f"the plan has '{entry.name}' as a {entry.kind} ({entry.type}); in this model it is a "
                 f"{type(module).__name__}"
             )
+        check_layer(entry.name, module)
         parameters = sum(p.numel() for p in module.parameters(recurse=False))
         if parameters != entry.parameters:
             raise BinarizeError(
                 f"the plan has '{entry.name}' with {entry.parameters} parameters; in this model it has {parameters}"
             )
-        check_layer(entry.name, module)
         assert entry.spec is not None
         twin = layer_types()[entry.type].twin
         work.append((module, twin, entry.spec, parts_of_twin(twin, module, entry.spec)))

@@ -137,6 +137,8 @@ def _entry(layer: Mapping[str, Any]) -> Entry:
             raise BinarizeError(f"the plan has a layer of type '{layer['type']}', which is not known here")
         kind = layer_types()[layer["type"]].spec
         spec = validated(kind, layer["spec"], f"plan, layer '{layer['name']}'", BinarizeError)
+    if (spec is None) != (layer["method"] is None):
+        raise BinarizeError(f"plan, layer '{layer['name']}': give both 'method' and 'spec', or neither")
     return Entry(
         str(layer["name"]),
         tuple(layer["names"]),
@@ -190,12 +192,16 @@ def plan(
     chosen = as_rule_set(rules, model, keep_first, keep_last)
     candidates = _candidates(model)
     _check_rules(chosen, model, candidates)
-    roles = find_roles(model, [c.name for c in candidates if c.parent is None], example_inputs)
+    computing = [c for c in candidates if c.parent is None]
+    weightless = [c.name for c in computing if c.type.slot == "nonlinearity"]
+    roles = find_roles(model, [c.name for c in computing], example_inputs, weightless)
     first, last = roles.first_layers(chosen.keep_first), roles.last_layers(chosen.keep_last)
     entries = tuple(_decide(c, chosen, first, last) for c in candidates)
     for entry, candidate in zip(entries, candidates, strict=True):
         if entry.binarized:
             check_layer(entry.name, candidate.module)
+            for child in candidate.type.absorbs:
+                check_layer(f"{entry.name}.{child}", candidate.module.get_submodule(child))
     if not any(e.binarized for e in entries):
         raise BinarizeError(_nothing(entries, chosen, roles))
     kind = f"{type(model).__module__}.{type(model).__qualname__}"

@@ -38,14 +38,17 @@ def assert_ran(plan: Plan, model: nn.Module, example_inputs: Any) -> None:
 
         return watched
 
+    own = {name: twin.__dict__[twin.probe] for name, twin in twins.items() if twin.probe in twin.__dict__}
     for name, twin in twins.items():
         twin.__dict__[twin.probe] = watch(name, getattr(twin, twin.probe))
     try:
         with torch.no_grad():
             run_model(model, example_inputs)
     finally:
-        for twin in twins.values():
-            twin.__dict__.pop(twin.probe, None)
+        for name, twin in twins.items():
+            del twin.__dict__[twin.probe]
+            if name in own:
+                twin.__dict__[twin.probe] = own[name]
     idle = [name for name in twins if name not in ran]
     if idle:
         shown = ", ".join(f"'{n}'" for n in idle[:5])

@@ -51,22 +51,29 @@ class Roles:
         if not count:
             return set()
         rest = [n for n in self.order if n not in self.heads]
-        return set(self.heads) | set(rest[len(rest) - (count - 1) :])
+        return set(self.heads) | set(rest[max(0, len(rest) - (count - 1)) :])
 
 
-def find_roles(model: nn.Module, candidates: Sequence[str], example_inputs: Any = None) -> Roles:
-    """Roles from the model's own metadata, else from execution order, else from definition order."""
-    order = tuple(candidates)
+def find_roles(
+    model: nn.Module, candidates: Sequence[str], example_inputs: Any = None, uncounted: Sequence[str] = ()
+) -> Roles:
+    """Roles from the model's own metadata, else from execution order, else from definition order.
+
+    `uncounted` candidates (without weights) belong to a head where the metadata says so, but are no first or last
+    layer themselves.
+    """
+    order = tuple(n for n in candidates if n not in uncounted)
     found = _from_metadata(model)
     if found is not None:
         source, first_paths, head_paths = found
         first = _under(first_paths, order)
-        heads = _under(head_paths, order)
+        heads = _under(head_paths, candidates)
         if first or heads:
             return Roles(order, first[:1], heads, source)
     if example_inputs is not None:
-        order = _execution_order(model, candidates, example_inputs)
-        return Roles(order, order[:1], order[-1:], "execution order on the example inputs")
+        executed = _execution_order(model, order, example_inputs)
+        order = executed + tuple(n for n in order if n not in executed)
+        return Roles(order, executed[:1], executed[-1:], "execution order on the example inputs")
     return Roles(order, order[:1], order[-1:], "definition order (give example inputs for the order of execution)")
 
 
@@ -133,5 +140,4 @@ def _execution_order(model: nn.Module, candidates: Sequence[str], example_inputs
     finally:
         for handle in handles:
             handle.remove()
-    executed = list(dict.fromkeys(seen))
-    return tuple(executed + [n for n in candidates if n not in executed])
+    return tuple(dict.fromkeys(seen))

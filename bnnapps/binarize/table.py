@@ -70,8 +70,8 @@ def _weight(spec: WeightSpec | None) -> str:
     scale = {"none": "", "mean_abs": " α", "power_of_two": " 2ⁿ"}[spec.scale]
     if scale and spec.scale_over == "layer":
         scale += " of the layer"
-    code = {"binary": "±1", "ternary": "0,±1", "split": "±1 +"}[spec.kind]
-    return code + scale + (" + ±1" + scale if spec.kind == "split" else "")
+    part = ("0,±1" if spec.kind == "ternary" else "±1") + scale
+    return f"{part} + {part}" if spec.kind == "split" else part
 
 
 def _activation(spec: ActivationSpec | None) -> str:

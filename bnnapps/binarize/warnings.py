@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from bnnapps.binarize.plan import Entry
 
 _NOT_NEGATIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Softmax, nn.Softplus, nn.Hardsigmoid)
+_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+_ADAPTIVE_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool2d)
+_KEEPS_SIGN = (*_POOLS, *_ADAPTIVE_POOLS, nn.Dropout, nn.Flatten, nn.Identity)
 
 
 def plan_warnings(model: nn.Module, entries: Sequence[Entry], example_inputs: Any = None) -> list[str]:
@@ -62,15 +65,17 @@ def _takes_a_plain_sign(entry: Entry) -> bool:
         activation = entry.spec.activation
     elif isinstance(entry.spec, AttentionSpec):
         return False
-    return activation is not None and not activation.unsigned and activation.shift == "none"
+    if activation is None or activation.bits > 1:
+        return False
+    return not activation.unsigned and activation.shift == "none"
 
 
 def _after_relu(model: nn.Module, names: set[str]) -> list[str]:
-    """Layers that directly follow a ReLU or the like in an `nn.Sequential`."""
+    """Layers that follow a ReLU or the like in an `nn.Sequential`, with nothing but pooling and the like between."""
     found = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Sequential):
-            children = list(module.named_children())
+            children = [(key, child) for key, child in module._modules.items() if not isinstance(child, _KEEPS_SIGN)]
             for (_, before), (key, _) in itertools.pairwise(children):
                 full = f"{name}.{key}" if name else key
                 if isinstance(before, _NOT_NEGATIVE) and full in names:

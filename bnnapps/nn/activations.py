@@ -69,7 +69,8 @@ class ActivationBinarizer(nn.Module):
         x = self._shifted(x)
         spec = self.spec
         if spec.scale == "uniform":
-            return Codes(BF.clipped_uniform(x, self.low, self.high, spec.bits, spec.unsigned))
+            low, high = self.low.to(x.dtype), self.high.to(x.dtype)
+            return Codes(BF.clipped_uniform(x, low, high, spec.bits, spec.unsigned))
         if spec.scale == "elastic":
             return self._elastic(x)
         kind: Literal["flag", "sign"] = "flag" if spec.unsigned else "sign"

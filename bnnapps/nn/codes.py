@@ -49,13 +49,21 @@ def multiply(product: Callable[..., Tensor], left: Codes, right: Codes, *args: A
 
 
 def rescale(product: Tensor, x: Codes, w: Codes, bias: Tensor | None, channel_dim: int) -> Tensor:
-    """scale_x * scale_w * product + bias. The scale of a weight, shape (O, 1, ...), moves to `channel_dim`."""
+    """scale_x * scale_w * product + bias, in the dtype that the operand came in.
+
+    The scale of a weight, shape (O, 1, ...), moves to `channel_dim`.
+    """
     shape = [1] * product.dim()
     shape[channel_dim] = -1
     scale = None if w.scale is None else w.scale.reshape(shape)
     if x.scale is not None:
         scale = x.scale if scale is None else x.scale * scale
     result = product if scale is None else product * scale
-    if bias is None:
-        return result
-    return result + bias.reshape(shape) if scale is None else result.add_(bias.reshape(shape))
+    if bias is not None:
+        result = result + bias.reshape(shape) if scale is None else result.add_(bias.reshape(shape))
+    return as_operand(result, x)
+
+
+def as_operand(result: Tensor, x: Codes) -> Tensor:
+    """The result in the dtype of the operand; under autocast, which decides for itself, as it is."""
+    return result if torch.is_autocast_enabled(x.codes.device.type) else result.to(x.codes.dtype)

@@ -123,6 +123,16 @@ class AttentionSpec(Record):
     projection: LinearSpec = LinearSpec()
     """For `nn.MultiheadAttention`, which holds its own projections."""
 
+    @model_validator(mode="after")
+    def _operands_have_no_rows(self) -> AttentionSpec:
+        for name in ("query", "key", "value", "weights"):
+            operand: ActivationSpec | None = getattr(self, name)
+            if operand is not None and operand.scale == "input_map":
+                raise ValueError(f"{name}.scale is 'input_map', which only linear layers and convolutions have")
+        if self.weights is not None and self.weights.shift != "none":
+            raise ValueError("weights.shift is 'channel', but attention weights have no channels")
+        return self
+
 
 class NonlinearitySpec(Record):
     """A smooth activation function that becomes another one (BiT: GELU becomes ReLU)."""

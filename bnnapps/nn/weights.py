@@ -34,7 +34,8 @@ class WeightBinarizer(nn.Module):
         self.estimator = SignEstimator(spec.estimator, weight.device)
         if spec.kind == "split":
             first, second = BF.split_ternary(weight, spec.scale_over)
-            self.first, self.second = nn.Parameter(first), nn.Parameter(second)
+            self.first = nn.Parameter(first, requires_grad=weight.requires_grad)
+            self.second = nn.Parameter(second, requires_grad=weight.requires_grad)
 
     def forward(self, weight: Tensor, whole: Tensor | None = None) -> Codes:
         """Codes and scale of the weight; a split weight comes as the real sum of its two binary weights.
@@ -81,7 +82,7 @@ class WeightBinarizer(nn.Module):
             weight, transformed = whole, self._transform(whole, whole)
         measured = weight if self.spec.scale_of == "latent" else transformed
         if self.spec.scale == "power_of_two":
-            return BF.positive(BF.power_of_two(measured))
+            return BF.positive(BF.power_of_two(measured, self.spec.scale_over))
         return BF.positive(BF.mean_abs(measured, self.spec.scale_over))
 
     @torch.no_grad()
@@ -91,6 +92,14 @@ class WeightBinarizer(nn.Module):
             weight.copy_(BF.centre(weight, "channel"))
         if self.spec.constraint != "none":
             weight.clamp_(-1.0, 1.0)
+
+    @torch.no_grad()
+    def start_from(self, weight: Tensor) -> None:
+        """Split `weight` afresh, after other values were loaded into it."""
+        if self.spec.kind == "split":
+            first, second = BF.split_ternary(weight, self.spec.scale_over)
+            self.first.copy_(first)
+            self.second.copy_(second)
 
     @torch.no_grad()
     def merge_into(self, weight: Tensor) -> None:

@@ -50,6 +50,8 @@ def pack_signs(signs: Tensor) -> PackedBits:
 def _pack(values: Tensor, bit: int, zero: float, one: float) -> PackedBits:
     # int8, not uint8 or bool: PyTorch converts floats to int8 several times faster on a CPU.
     flat = values.detach().contiguous().view(-1).to(torch.int8)
+    if flat.storage_offset() % 8:  # bytes that were int8 already, and do not start on a word
+        flat = flat.clone()
     tail = -flat.numel() % 8
     if tail:
         flat = torch.nn.functional.pad(flat, (0, tail))
@@ -117,7 +119,7 @@ class save_codes(torch.autograd.graph.saved_tensors_hooks):  # noqa: N801 - used
 
     def _pack(self, tensor: Tensor) -> Any:
         key = _identity(tensor)
-        if key not in self._known:
+        if key not in self._known or _extent(tensor) > tensor.numel():
             return tensor
         if key not in self._kept:
             self._kept[key] = _Kept(*self._known[key])
@@ -133,6 +135,11 @@ def _identity(tensor: Tensor) -> _Identity:
 
 def _is_dense(tensor: Tensor) -> bool:
     return bool(torch.ops.aten.is_non_overlapping_and_dense(tensor))
+
+
+def _extent(tensor: Tensor) -> int:
+    """How many elements of memory a view that is not empty reaches over."""
+    return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _unpack(saved: Any) -> Tensor:

@@ -74,11 +74,11 @@ class _LearnedStep(torch.autograd.Function):
         low, high = ctx.bounds
         grad = grads[0] / alpha
         ratio = x / alpha
-        inside = ratio.clamp(low, high).eq(ratio).to(grad.dtype)
-        # Inside the range the code minus the ratio, outside it the bound that was hit.
-        slope = _step_codes(x, alpha, low, high) - ratio.mul_(inside)
+        inside = ratio.clamp(low, high).eq(ratio)
+        # Inside the range the code minus the ratio, outside it (infinity too) the bound that was hit.
+        slope = _step_codes(x, alpha, low, high) - ratio.masked_fill_(~inside, 0)
         d_alpha = slope.mul_(grad).sum() / math.sqrt(grad.numel() * max(high, 1))
-        return inside.mul_(grad), d_alpha.view(1), None, None
+        return inside.to(grad.dtype).mul_(grad), d_alpha.view(1), None, None
 
 
 def _step_codes(x: Tensor, alpha: Tensor, low: int, high: int) -> Tensor:

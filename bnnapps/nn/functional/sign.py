@@ -63,7 +63,7 @@ def step(x: Tensor) -> Tensor:
 @functools.cache
 def _minus_one(dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):
-        return torch.tensor(-1, dtype=dtype)
+        return torch.tensor(-1, dtype=dtype, device="cpu")  # a number, on whatever device the other operand is
 
 
 def _traced(x: Tensor) -> bool:

@@ -6,6 +6,7 @@ rows there. Statistics over the whole tensor are called `layer`.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from bnnapps.nn.functional.autograd import call
 from bnnapps.nn.functional.bits import pack_signs, unpack
+from bnnapps.nn.functional.sign import sign
 
 
 def _rest(w: Tensor) -> tuple[int, ...]:
@@ -23,16 +25,18 @@ def mean_abs(w: Tensor, over: str) -> Tensor:
     """Mean of |w|: over each filter ("filter", shape (O, 1, ...)) or over everything ("layer", shape (1, ...))."""
     dims = tuple(range(w.dim())) if over == "layer" else _rest(w)
     total: Tensor = torch.linalg.vector_norm(w, ord=1, dim=dims, keepdim=True)
-    return total / (w.numel() // total.numel())
+    return total / math.prod(w.shape[d] for d in dims)
 
 
 def centre(w: Tensor, over: str, detach: bool = False, whole: Tensor | None = None) -> Tensor:
     """w minus its mean: over each filter, over the layer, or over the input channels at each tap ("channel").
 
     `channel` is XNOR-Net's (dimension 1 only, so each tap of a kernel is centred on its own); for a linear layer
-    it equals `filter`. `detach` stops the gradient through the mean. `whole`: the tensor whose mean `layer` takes,
-    where `w` holds only some of its filters.
+    it equals `filter`, and the one channel of a depthwise filter stays as it is. `detach` stops the gradient through
+    the mean. `whole`: the tensor whose mean `layer` takes, where `w` holds only some of its filters.
     """
+    if over == "channel" and w.shape[1] == 1:
+        return w
     if over == "layer":
         mean = (w if whole is None else whole).mean()
     elif over == "channel":
@@ -43,15 +47,23 @@ def centre(w: Tensor, over: str, detach: bool = False, whole: Tensor | None = No
 
 
 def standardize(w: Tensor) -> Tensor:
-    """(w - mean) / std over each filter, unbiased (IR-Net, 2020). A constant filter becomes all zeros."""
+    """(w - mean) / std over each filter, unbiased (IR-Net, 2020).
+
+    A constant filter (up to rounding; one of a single element too) becomes all zeros. Its deviation counts as the
+    smallest scale there is (`positive`), which multiplies the gradient too, so that the two cancel.
+    """
     centred = centre(w, "filter")
-    std = centred.std(dim=_rest(w), keepdim=True)
-    return centred / std.clamp(min=torch.finfo(w.dtype).tiny ** 0.5)
+    count = math.prod(w.shape[1:])
+    std = centred.std(dim=_rest(w), keepdim=True, correction=1 if count > 1 else 0)
+    largest = w.detach().abs().amax(dim=_rest(w), keepdim=True)
+    constant = std <= torch.finfo(w.dtype).eps * largest
+    zeros = centred - centred.detach()
+    return torch.where(constant, zeros, centred) / torch.where(constant, positive(torch.zeros_like(std)), std)
 
 
-def power_of_two(w: Tensor) -> Tensor:
-    """2^round(log2(mean|w|)) over each filter, the bit-shift scale of IR-Net (2020). No gradient."""
-    mean = mean_abs(w.detach(), "filter")
+def power_of_two(w: Tensor, over: str = "filter") -> Tensor:
+    """2^round(log2(mean|w|)) over each filter or over the layer, the bit-shift scale of IR-Net (2020). No gradient."""
+    mean = mean_abs(w.detach(), over)
     return torch.exp2(torch.round(torch.log2(mean.clamp(min=torch.finfo(w.dtype).tiny))))
 
 
@@ -79,7 +91,7 @@ def unscaled(codes: Tensor, scale: Tensor) -> Tensor:
 class _ProductRule(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, codes: Tensor, w: Tensor, scale: Tensor) -> Tensor:
-        ctx.bits = pack_signs(codes)
+        ctx.codes, ctx.signs = pack_signs(codes), pack_signs(sign(w))
         ctx.save_for_backward(scale)
         return codes.view_as(codes)
 
@@ -88,18 +100,17 @@ class _ProductRule(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         (scale,) = ctx.saved_tensors
         (grad,) = grads
-        signs = unpack(ctx.bits)
         whole = scale.numel() == 1
-        dims = tuple(range(signs.dim())) if whole else _rest(signs)
-        mean = (grad / scale * signs).mean(dim=dims, keepdim=True)
-        return grad, signs.mul_(mean), None
+        dims = tuple(range(grad.dim())) if whole else _rest(grad)
+        mean = (grad / scale * unpack(ctx.codes)).mean(dim=dims, keepdim=True)
+        return grad, unpack(ctx.signs).mul_(mean), None
 
 
 def product_rule(codes: Tensor, w: Tensor, scale: Tensor) -> Tensor:
-    """The codes sign(w); beside their own gradient, w receives what flows through scale = mean|w|.
+    """The codes; beside their own gradient, w receives what flows through scale = mean|w|.
 
-    With G the gradient of scale * code, w gets sign(w) mean(G sign(w)) over each group that shares a scale: the
-    second half of the product rule (XNOR-Net, Rastegari et al., 2016). `scale` must be positive.
+    With G the gradient of scale * code, w gets sign(w) mean(G code) over each group that shares a scale: the second
+    half of the product rule (XNOR-Net, Rastegari et al., 2016, where the code is sign(w)). `scale` must be positive.
     """
     return call(_ProductRule, codes, w, scale.detach())
 
@@ -131,11 +142,15 @@ def ternary_codes(w: Tensor, over: str, whole: Tensor | None = None) -> tuple[Te
 
 
 def ternary(w: Tensor, over: str = "layer", whole: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """`ternary_codes` whose codes pass the gradient of scale * code to w unchanged (Li et al., 2016)."""
+    """`ternary_codes` whose codes pass the gradient of scale * code to w unchanged (Li et al., 2016).
+
+    The scale is positive: a group of zeros gets its gradient too.
+    """
     codes, scale = ternary_codes(w, over, whole)
+    scale = positive(scale)
     if not (torch.is_grad_enabled() and w.requires_grad):
         return codes, scale
-    return unscaled(call(_Ternary, w, codes), positive(scale)), scale
+    return unscaled(call(_Ternary, w, codes), scale), scale
 
 
 def positive(scale: Tensor) -> Tensor:
@@ -151,8 +166,9 @@ def split_ternary(w: Tensor, over: str = "layer") -> tuple[Tensor, Tensor]:
     b = (max t * n - sum|w|) / (2 * #zeros), and a makes the mean |w1| equal the mean |w2|:
     a = (S + S2 - S1) / (2 S), S the sum of |w| over t != 0, S1 and S2 the sums of |w1|, |w2| over t = 0.
 
-    Then w1 + w2 = w, and mean|w1| sign(w1) + mean|w2| sign(w2) = t, up to rounding. Computed in double precision;
-    both results have the dtype of `w`. A group without zeros is halved; one without non-zeros gives zeros.
+    Then w1 + w2 = w; and where |S1 - S2| < S, so 0 < a < 1, mean|w1| sign(w1) + mean|w2| sign(w2) = t, up to rounding.
+    (A group whose many small weights share one sign can miss that.) Computed in double precision; both results have the
+    dtype of `w`. A group without zeros is halved; one without non-zeros gives zeros.
     """
     x = w.detach().double()
     codes, scale = ternary_codes(x, over)

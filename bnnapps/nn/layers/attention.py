@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.nn.activations import ActivationBinarizer
-from bnnapps.nn.codes import Codes, multiply
+from bnnapps.nn.codes import Codes, as_operand, multiply
 from bnnapps.nn.layers.base import Parts
 from bnnapps.nn.layers.operands import activation_binarizer, codes_of
 from bnnapps.nn.spec import AttentionSpec
@@ -95,4 +95,4 @@ def _product(left: Codes, right: Codes, transpose: bool = False) -> Tensor:
     product = multiply(matmul, left, right)
     for scale in (left.scale, right.scale):
         product = product if scale is None else product * scale
-    return product
+    return as_operand(product, left)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from torch import Tensor, nn
 
 from bnnapps.nn.spec import Spec
+from bnnapps.nn.weights import WeightBinarizer
 
 PARTS = "binary"
 """The name of the child that a binary layer has beyond the class that it replaces."""
@@ -18,7 +19,8 @@ class Parts(nn.Module):
     """The binarizers of one layer, kept together under one name.
 
     A float checkpoint has no entry for them: where a state dict holds nothing under this prefix the values stay
-    as they are, and nothing is reported missing. A state dict that holds some of them must hold all.
+    as they are (what was made from a weight is made again), and nothing is reported missing. A state dict that holds
+    some of them, or says in its metadata that its model was binary too, must hold all.
     """
 
     def __init__(self) -> None:
@@ -27,10 +29,12 @@ class Parts(nn.Module):
         # nn.TransformerEncoderLayer, which would read the float weights and pass the binary layers by.
         self.register_forward_pre_hook(_no_hook)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if not any(key.startswith(prefix) for key in state_dict):
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any
+    ) -> None:
+        if "version" not in local_metadata and not any(key.startswith(prefix) for key in state_dict):
             state_dict.update({prefix + name: value for name, value in self.state_dict().items()})
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
 
 def _no_hook(module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -59,8 +63,14 @@ class BinaryLayer(nn.Module, Generic[SpecT]):
         self.spec = spec
         self.add_module(PARTS, parts.train(self.training))
 
+    def latents(self) -> list[tuple[str, Tensor, WeightBinarizer]]:
+        """The latent weights, each with its key in the state dict and with what binarizes it."""
+        return []
+
     def detach(self) -> None:
-        """Drop the parts again; the class changes back next."""
+        """Drop the parts again, split weights merged; the class changes back next."""
+        for _, weight, binarizer in self.latents():
+            binarizer.merge_into(weight)
         del self._modules[PARTS]
         del self.spec
 
@@ -70,6 +80,13 @@ class BinaryLayer(nn.Module, Generic[SpecT]):
     def binary_tensors(self) -> dict[str, Tensor]:
         """The tensors that deployment multiplies with, by parameter name: scale * code, no gradient."""
         return {}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        if not any(key.startswith(f"{prefix}{PARTS}.") for key in state_dict):  # a float checkpoint
+            for key, weight, binarizer in self.latents():
+                if prefix + key in state_dict:
+                    binarizer.start_from(weight)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickle a class that was made on the fly by what it was made from."""

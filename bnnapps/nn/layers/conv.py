@@ -14,6 +14,7 @@ from bnnapps.nn.codes import multiply, rescale
 from bnnapps.nn.layers.base import BinaryLayer
 from bnnapps.nn.layers.operands import LinearParts
 from bnnapps.nn.spec import ConvSpec
+from bnnapps.nn.weights import WeightBinarizer
 
 
 class _BinaryConv(BinaryLayer[ConvSpec], _ConvNd):
@@ -68,6 +69,10 @@ class _BinaryConv(BinaryLayer[ConvSpec], _ConvNd):
             box = torch.full((1, 1, *self.kernel_size), 1.0 / taps, device=x.device, dtype=x.dtype)
             padding = 0 if self.padding_mode != "zeros" else self.padding
             return type(self).convolve(magnitude, box, None, self.stride, padding, self.dilation, 1)
+
+    def latents(self) -> list[tuple[str, Tensor, WeightBinarizer]]:
+        """The weight."""
+        return self.binary.latent("weight", self.weight)
 
     def constrain(self) -> None:
         """Apply the constraints of the latent weight and of the learned scale."""

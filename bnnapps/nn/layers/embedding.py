@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bnnapps.errors import BinarizeError
 from bnnapps.nn.layers.base import BinaryLayer, Parts
 from bnnapps.nn.spec import EmbeddingSpec
 from bnnapps.nn.weights import WeightBinarizer
@@ -66,7 +67,16 @@ class BinaryEmbedding(BinaryLayer[EmbeddingSpec], nn.Embedding):
         self.attach(spec, self.make_parts(spec))
 
     def make_parts(self, spec: EmbeddingSpec) -> EmbeddingParts:
-        """The binarizer for this table."""
+        """The binarizer for this table.
+
+        Raises:
+            BinarizeError: a split table with `sparse` or `max_norm`, which have to act on one latent table.
+
+        """
+        if spec.weight.kind == "split" and (self.sparse or self.max_norm is not None):
+            raise BinarizeError(
+                "an embedding with sparse gradients or max_norm cannot be split: keep it, or unset both"
+            )
         return EmbeddingParts(spec, self.weight)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as in nn.Embedding
@@ -94,10 +104,9 @@ class BinaryEmbedding(BinaryLayer[EmbeddingSpec], nn.Embedding):
         """Apply the constraint of the latent table."""
         self.binary.weight.constrain(self.weight)
 
-    def detach(self) -> None:
-        """Drop the parts; a split table is merged first."""
-        self.binary.weight.merge_into(self.weight)
-        super().detach()
+    def latents(self) -> list[tuple[str, Tensor, WeightBinarizer]]:
+        """The table."""
+        return [("weight", self.weight, self.binary.weight)]
 
     def binary_tensors(self) -> dict[str, Tensor]:
         """The table as deployment has it."""

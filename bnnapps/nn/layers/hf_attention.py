@@ -102,7 +102,7 @@ def head_size(module: nn.Module) -> int:
     return int(config.hidden_size // config.num_attention_heads)
 
 
-_UNSUPPORTED = ("softcap", "s_aux", "sliding_window", "position_bias")
+_UNSUPPORTED = ("softcap", "s_aux", "position_bias")  # a sliding window comes with the mask, as for sdpa and eager
 
 
 def attention_function(
@@ -132,9 +132,13 @@ def attention_function(
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     if attention_mask is not None:
         attention_mask = attention_mask[..., : key.shape[-2]]
-    elif kwargs.get("is_causal", getattr(module, "is_causal", False)) and query.shape[-2] > 1:
+    elif _is_causal(module, kwargs.get("is_causal")) and query.shape[-2] > 1:
         shape = (query.shape[-2], key.shape[-2])
         attention_mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril(shape[1] - shape[0])
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     context, weights = module.attend(query, key, value, attention_mask, scaling, dropout)
     return context.transpose(1, 2).contiguous(), weights
+
+
+def _is_causal(module: nn.Module, given: bool | None) -> bool:
+    return bool(getattr(module, "is_causal", False) if given is None else given)

@@ -11,6 +11,7 @@ from bnnapps.nn.codes import multiply, rescale
 from bnnapps.nn.layers.base import BinaryLayer
 from bnnapps.nn.layers.operands import LinearParts
 from bnnapps.nn.spec import LinearSpec
+from bnnapps.nn.weights import WeightBinarizer
 
 
 class BinaryLinear(BinaryLayer[LinearSpec], nn.Linear):
@@ -57,11 +58,9 @@ class BinaryLinear(BinaryLayer[LinearSpec], nn.Linear):
         """Apply the constraints of the latent weight and of the learned scale."""
         self.binary.constrain(self.weight)
 
-    def detach(self) -> None:
-        """Drop the parts; a split weight is merged first."""
-        if self.binary.weight is not None:
-            self.binary.weight.merge_into(self.weight)
-        super().detach()
+    def latents(self) -> list[tuple[str, Tensor, WeightBinarizer]]:
+        """The weight."""
+        return self.binary.latent("weight", self.weight)
 
     def binary_tensors(self) -> dict[str, Tensor]:
         """The weight as deployment has it."""

@@ -14,6 +14,7 @@ from bnnapps.nn.layers.attention import AttentionParts
 from bnnapps.nn.layers.base import BinaryLayer
 from bnnapps.nn.layers.operands import LinearParts
 from bnnapps.nn.spec import AttentionSpec
+from bnnapps.nn.weights import WeightBinarizer
 
 
 class MultiheadParts(AttentionParts):
@@ -22,20 +23,19 @@ class MultiheadParts(AttentionParts):
     def __init__(self, spec: AttentionSpec, attention: nn.MultiheadAttention) -> None:
         like = attention.out_proj.weight
         super().__init__(spec, attention.head_dim, like)
-        sizes = {
-            "q": attention.embed_dim,
-            "k": attention.kdim,
-            "v": attention.vdim,
-            "out": attention.embed_dim,
-        }
-        self.projections = nn.ModuleDict({n: LinearParts(spec.projection, like, size) for n, size in sizes.items()})
+        weights = projection_weights(attention)
+        self.projections = nn.ModuleDict({n: LinearParts(spec.projection, w, w.shape[1]) for n, w in weights.items()})
 
     def project(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """One binary projection, as in `BinaryLinear`."""
+        left, right = self.projection(name).operands(x, weight)
+        return rescale(multiply(F.linear, left, right), left, right, bias, channel_dim=-1)
+
+    def projection(self, name: str) -> LinearParts:
+        """The binarizers of one projection: q, k, v or out."""
         parts = self.projections[name]
         assert isinstance(parts, LinearParts)
-        left, right = parts.operands(x, weight)
-        return rescale(multiply(F.linear, left, right), left, right, bias, channel_dim=-1)
+        return parts
 
 
 class BinaryMultiheadAttention(BinaryLayer[AttentionSpec], nn.MultiheadAttention):
@@ -83,7 +83,8 @@ class BinaryMultiheadAttention(BinaryLayer[AttentionSpec], nn.MultiheadAttention
 
     def make_parts(self, spec: AttentionSpec) -> MultiheadParts:
         """The binarizers for this attention."""
-        return MultiheadParts(spec, self)
+        with torch.enable_grad():  # views of a packed weight are to say whether it trains
+            return MultiheadParts(spec, self)
 
     def forward(
         self,
@@ -133,15 +134,11 @@ class BinaryMultiheadAttention(BinaryLayer[AttentionSpec], nn.MultiheadAttention
         return x.reshape(x.shape[0], x.shape[1], self.num_heads, self.head_dim).transpose(1, 2)
 
     def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
-        if self._qkv_same_embed_dim:
-            assert self.in_proj_weight is not None
-            weights = self.in_proj_weight.chunk(3)
-        else:
-            weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        weights = projection_weights(self)
         biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         return tuple(
-            self.binary.project(name, x, w, b)
-            for name, x, w, b in zip("qkv", (query, key, value), weights, biases, strict=True)
+            self.binary.project(name, x, weights[name], b)
+            for name, x, b in zip("qkv", (query, key, value), biases, strict=True)
         )
 
     def _mask(self, query: Tensor, key: Tensor, attn_mask: Tensor | None, padding: Tensor | None) -> Tensor | None:
@@ -174,13 +171,39 @@ class BinaryMultiheadAttention(BinaryLayer[AttentionSpec], nn.MultiheadAttention
     def constrain(self) -> None:
         """Apply the constraints of the projections and of the learned scales."""
         self.binary.constrain()
-        weights = (
-            self.in_proj_weight.chunk(3)
-            if self._qkv_same_embed_dim and self.in_proj_weight is not None
-            else (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
-        )
-        for name, weight in zip(("q", "k", "v", "out"), (*weights, self.out_proj.weight), strict=True):
-            self.binary.projections[name].constrain(weight)  # type: ignore[operator]
+        for name, weight in projection_weights(self).items():
+            self.binary.projection(name).constrain(weight)
+
+    def latents(self) -> list[tuple[str, Tensor, WeightBinarizer]]:
+        """The weights of the four projections."""
+        packed = self._qkv_same_embed_dim
+        keys = {n: "in_proj_weight" if packed else f"{n}_proj_weight" for n in "qkv"} | {"out": "out_proj.weight"}
+        weights = projection_weights(self)
+        return [found for n, key in keys.items() for found in self.binary.projection(n).latent(key, weights[n])]
+
+    def binary_tensors(self) -> dict[str, Tensor]:
+        """The projections as deployment has them; packed ones stay packed."""
+        found = {n: self.binary.projection(n).deployed(w) for n, w in projection_weights(self).items()}
+        out = {"out_proj.weight": found.pop("out")}
+        if self._qkv_same_embed_dim:
+            return {"in_proj_weight": torch.cat(list(found.values()))} | out
+        return {f"{n}_proj_weight": w for n, w in found.items()} | out
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if any(binarizer.spec.kind == "split" for _, _, binarizer in self.latents()):
+            # The child first, since its weight is one to split; whatever is wrong with it is reported in its turn.
+            self.out_proj._load_from_state_dict(state_dict, f"{prefix}out_proj.", {}, False, [], [], [])
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def projection_weights(attention: nn.MultiheadAttention) -> dict[str, Tensor]:
+    """The latent weights of the four projections; of a packed `in_proj_weight`, views."""
+    if attention._qkv_same_embed_dim:
+        assert attention.in_proj_weight is not None
+        weights = attention.in_proj_weight.chunk(3)
+    else:
+        weights = (attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight)
+    return {**dict(zip("qkv", weights, strict=True)), "out": attention.out_proj.weight}
 
 
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:

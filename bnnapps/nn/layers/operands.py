@@ -35,6 +35,10 @@ class LinearParts(Parts):
         if self.activation is not None:
             self.activation.constrain()
 
+    def latent(self, key: str, weight: Tensor) -> list[tuple[str, Tensor, WeightBinarizer]]:
+        """The weight with its key and binarizer; nothing where it stays real."""
+        return [] if self.weight is None else [(key, weight, self.weight)]
+
     def deployed(self, weight: Tensor) -> Tensor:
         """scale * code of the weight, no gradient."""
         codes, scale, _ = codes_of(self.weight, weight.detach())

@@ -1,0 +1,169 @@
+"""The commands, thin: each reads its arguments, calls the package, and prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from bnnapps.cli import listing, show
+from bnnapps.cli.log import logged
+from bnnapps.errors import BnnappsError, UsageError, nearest
+
+app = typer.Typer(
+    name="bnnapps",
+    help="Binarize any PyTorch model by rules, train it on its own task, deploy it as true bits.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe, e.g. train.epochs=1. Repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@app.command()
+def run(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe's path, or the name of a shipped one.")] = None,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The run folder; by default runs/<recipe>.")] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Go on with the run in this folder.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and show the plan; train nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a recipe through all its stages, evaluate it, export it, and write a report."""
+    from bnnapps.recipe.load import find_recipe, load_recipe
+    from bnnapps.training.folder import RunFolder
+    from bnnapps.training.runner import preview, read_run_recipe, run_recipe
+
+    if resume is not None:
+        if recipe is not None or overrides or out is not None:
+            raise UsageError("--resume takes the recipe from the run folder: give no recipe, --set or --out beside it")
+        chosen, folder = read_run_recipe(RunFolder(resume)), resume
+    elif recipe is None:
+        raise UsageError("give a recipe (see `bnnapps list recipes`), or --resume and a run folder")
+    else:
+        chosen = load_recipe(recipe, overrides or [])
+        folder = Path("runs") / find_recipe(recipe).stem if out is None else out
+    if dry_run:
+        _, plans = preview(chosen)
+        show.preview(plans, chosen, as_json)
+        return
+    with logged(folder / "log.txt", quiet=as_json) as console:
+        try:
+            result = run_recipe(chosen, folder, console, resume=resume is not None)
+        except KeyboardInterrupt:
+            console.print(f"Interrupted. `bnnapps run --resume {folder}` goes on from the last checkpoint.")
+            raise typer.Exit(130) from None
+        if not as_json:
+            show.result(result, folder, console)
+    if as_json:
+        print(json.dumps(result))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="tasks, methods, recipes, layers or losses.")],
+    as_json: AsJson = False,
+) -> None:
+    """List what recipes and rules can name."""
+    if what not in listing.LISTS:
+        raise UsageError(f"there is no list '{what}'; the nearest are {nearest(what, listing.LISTS)}")
+    rows = listing.LISTS[what]()
+    show.rows(rows, as_json)
+
+
+@app.command()
+def plan(
+    recipe: Annotated[str, typer.Argument(help="A recipe's path, or the name of a shipped one.")],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show, stage by stage, which layers a recipe would make binary, and why. Trains nothing."""
+    from bnnapps.recipe.load import load_recipe
+    from bnnapps.training.runner import preview
+
+    chosen = load_recipe(recipe, overrides or [])
+    show.plans(preview(chosen)[1], as_json)
+
+
+@app.command()
+def summary(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show operations and sizes of a run's model, layer by layer."""
+    from bnnapps.profile import summarize
+    from bnnapps.training.runner import open_run
+
+    task, model, _ = open_run(run_folder)
+    found = summarize(model, task.example_inputs())
+    print(json.dumps(found.to_dict())) if as_json else print(found)
+
+
+@app.command()
+def schema(
+    task: Annotated[str, typer.Argument(help="The task whose recipes to describe.")] = "text",
+) -> None:
+    """Print the JSON schema of a task's recipes, for editors."""
+    from bnnapps.plugin import get_plugin
+
+    print(json.dumps(get_plugin(task).recipe.model_json_schema(), indent=2))
+
+
+@app.command()
+def export(
+    run_folder: Annotated[Path | None, typer.Argument(metavar="RUN", help="The folder of a finished run.")] = None,
+    dialect: Annotated[str, typer.Option("--dialect", help="The dialect of ONNX.")] = "portable",
+    list_steps: Annotated[bool, typer.Option("--list-steps", help="List the dialect's steps; export nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Export a run's model to ONNX, and check it against torch."""
+    import bnnapps.export
+    from bnnapps.training.runner import export_model, open_run
+
+    if list_steps:
+        show.rows([{"step": name, "does": does} for name, does in bnnapps.export.list_steps(dialect)], as_json)
+        return
+    if run_folder is None:
+        raise UsageError("give the folder of a finished run, or --list-steps")
+    bnnapps.export.list_steps(dialect)  # raises for an unknown one
+    task, model, folder = open_run(run_folder)
+    with logged(folder.root / "log.txt", quiet=as_json) as console:
+        found = export_model(task, model, folder, dialect, console)
+    parity = json.loads((folder.root / found["path"]).with_suffix(".parity.json").read_text(encoding="utf-8"))
+    if as_json:
+        print(json.dumps(found | {"parity": parity}))
+    else:
+        show.exported(found, parity, folder.root)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; what a user did wrong becomes one line and an exit code, 2 for usage and 1 for failure."""
+    errors = Console(stderr=True)
+    try:
+        app(args=arguments)
+    except BnnappsError as problem:
+        errors.print(f"[bold red]error:[/bold red] {escape(str(problem))}", highlight=False, soft_wrap=True)
+        sys.exit(problem.exit_code)
+    except BrokenPipeError:  # the reader of a pipe has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as problem:
+        where = f"{problem.filename}: " if problem.filename else ""
+        errors.print(
+            f"[bold red]error:[/bold red] {escape(f'{where}{problem.strerror}')}", highlight=False, soft_wrap=True
+        )
+        sys.exit(1)

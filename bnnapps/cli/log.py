@@ -1,0 +1,37 @@
+"""What a run prints, on the terminal and in its log."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+
+class LoggedConsole(Console):
+    """A console that also appends what it prints, as plain text with the time, to a file."""
+
+    def __init__(self, path: Path, quiet: bool) -> None:
+        super().__init__(quiet=quiet)
+        self._path = path
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, and append to the log."""
+        super().print(*objects, **options)
+        plain = Console(file=io.StringIO(), width=120, color_system=None)
+        plain.print(*objects, **options)
+        text = plain.file.getvalue().rstrip()  # type: ignore[attr-defined]
+        if self._path.parent.is_dir():
+            with self._path.open("a", encoding="utf-8") as file:
+                stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+                file.write("".join(f"{stamp}  {line}\n" for line in text.splitlines()))
+
+
+@contextmanager
+def logged(path: Path, quiet: bool = False) -> Iterator[Console]:
+    """A console whose output also goes into the file, once the run folder exists."""
+    yield LoggedConsole(path, quiet)

@@ -1,0 +1,153 @@
+"""The losses that recipes call by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from bnnapps.errors import UsageError
+from bnnapps.losses.distillation import (
+    attention_scores,
+    direction_matching,
+    hidden_mse,
+    logit_mse,
+    relation,
+    score_mse,
+    soft_cross_entropy,
+)
+from bnnapps.losses.hub import Loss, LossInputs, Outputs, heads_of, register_loss, student_logits, tapped
+
+HIDDEN = "hidden"
+"""The tap of the embedding output and of every layer's output."""
+SCORES = "scores"
+"""The tap of attention scores as the network computes them; without it they come from query and key."""
+RELATIONS = ("query", "key", "value")
+"""The taps of the projections, one (B, L, heads * d) a layer."""
+
+
+def task_loss(inputs: LossInputs) -> Tensor:
+    """Cross-entropy with the labels, mean over the batch; for a regression the mean squared error.
+
+    Classes stand on the last dimension, (B, classes) or (B, L, classes); a label of -100 is left out.
+    """
+    logits = student_logits(inputs, "task")
+    if inputs.labels is None:
+        raise UsageError("the loss 'task' needs labels, which were not given")
+    if inputs.task == "regression":
+        predicted = logits.squeeze(-1) if logits.dim() == inputs.labels.dim() + 1 else logits
+        if predicted.shape != inputs.labels.shape:
+            raise UsageError(
+                f"the loss 'task': logits of shape {tuple(logits.shape)} do not fit real labels of shape "
+                f"{tuple(inputs.labels.shape)}: a regression has one logit"
+            )
+        return F.mse_loss(predicted, inputs.labels.to(predicted.dtype))
+    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), inputs.labels.reshape(-1))
+
+
+def soft_cross_entropy_loss(inputs: LossInputs) -> Tensor:
+    """`soft_cross_entropy` at temperature 1, mean over batch and classes."""
+    student, teacher = inputs.both_logits("soft_cross_entropy")
+    if student.shape[-1] == 1:
+        raise UsageError(
+            "the loss 'soft_cross_entropy' of one logit is always 0: use 'logits' or 'logit_mse' for a regression"
+        )
+    return soft_cross_entropy(student, teacher)
+
+
+def logit_mse_loss(inputs: LossInputs) -> Tensor:
+    """`logit_mse`."""
+    return logit_mse(*inputs.both_logits("logit_mse"))
+
+
+def logits_loss(inputs: LossInputs) -> Tensor:
+    """`soft_cross_entropy` for classes, `logit_mse` for a regression, as BiBERT (2022) does on STS-B."""
+    student, teacher = inputs.both_logits("logits")
+    return logit_mse(student, teacher) if inputs.task == "regression" else soft_cross_entropy(student, teacher)
+
+
+def hidden_mse_loss(inputs: LossInputs) -> Tensor:
+    """`hidden_mse` of the tap `hidden`."""
+    return hidden_mse(*inputs.both_taps("hidden_mse", HIDDEN))
+
+
+def attention_score_mse_loss(inputs: LossInputs) -> Tensor:
+    """`score_mse` of the tap `scores`; of query times key where a network has no such tap."""
+    teacher = inputs.of_teacher("attention_score_mse")
+    return score_mse(_scores(inputs.student, "student"), _scores(teacher, "teacher"), inputs.mask)
+
+
+def _scores(outputs: Outputs, who: str) -> list[Tensor]:
+    term = "attention_score_mse"
+    if outputs.taps.get(SCORES):
+        return outputs.taps[SCORES]
+    heads = heads_of(outputs, who, term)
+    queries, keys = tapped(outputs, who, term, "query"), tapped(outputs, who, term, "key")
+    return [attention_scores(q, k, heads) for q, k in zip(queries, keys, strict=True)]
+
+
+def _hidden_direction(inputs: LossInputs, term: str) -> Tensor:
+    return direction_matching(*inputs.both_taps(term, HIDDEN))
+
+
+def _relation_direction(inputs: LossInputs, term: str, tap: str) -> Tensor:
+    students, teachers = inputs.both_taps(term, tap)
+    own, other = heads_of(inputs.student, "student", term), heads_of(inputs.of_teacher(term), "teacher", term)
+    return direction_matching(
+        [relation(x, own, inputs.mask) for x in students], [relation(x, other, inputs.mask) for x in teachers]
+    )
+
+
+def direction_matching_loss(inputs: LossInputs) -> Tensor:
+    """BiBERT's distillation: directions of query, key and value relations and of hidden states, each with weight 1."""
+    total = _hidden_direction(inputs, "direction_matching")
+    for tap in RELATIONS:
+        total = total + _relation_direction(inputs, "direction_matching", tap)
+    return total
+
+
+def _single(tap: str) -> Callable[[LossInputs], Tensor]:
+    def function(inputs: LossInputs) -> Tensor:
+        term = f"direction_matching_{tap}"
+        return _hidden_direction(inputs, term) if tap == HIDDEN else _relation_direction(inputs, term, tap)
+
+    return function
+
+
+_TERMS = [
+    Loss("task", task_loss, "cross-entropy with the labels; mean squared error for a regression"),
+    Loss("soft_cross_entropy", soft_cross_entropy_loss, "soft cross-entropy with the teacher's logits", True),
+    Loss("logit_mse", logit_mse_loss, "mean squared error with the teacher's logits", True),
+    Loss("logits", logits_loss, "soft_cross_entropy for classes, logit_mse for a regression", True),
+    Loss("hidden_mse", hidden_mse_loss, "mean squared error of hidden states, summed over layers", True, (HIDDEN,)),
+    Loss(
+        "attention_score_mse",
+        attention_score_mse_loss,
+        "mean squared error of attention scores, summed over layers",
+        True,
+        ("key", "query", SCORES),
+    ),
+    Loss(
+        "direction_matching",
+        direction_matching_loss,
+        "directions of query, key, value relations and hidden states, summed over layers (BiBERT)",
+        True,
+        (*RELATIONS, HIDDEN),
+    ),
+    Loss(
+        "direction_matching_hidden", _single(HIDDEN), "directions of hidden states, summed over layers", True, (HIDDEN,)
+    ),
+    *(
+        Loss(
+            f"direction_matching_{tap}",
+            _single(tap),
+            f"directions of {tap} relations, summed over layers",
+            True,
+            (tap,),
+        )
+        for tap in RELATIONS
+    ),
+]
+for _loss in _TERMS:
+    register_loss(_loss)

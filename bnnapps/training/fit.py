@@ -1,0 +1,152 @@
+"""Training one stage with Lightning."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from rich.console import Console
+from torch import nn
+
+from bnnapps.errors import RecipeError, nearest
+from bnnapps.recipe.schema import ResolvedStage
+from bnnapps.training.checkpoint import load_file
+from bnnapps.training.lightning_io import SafeCheckpointIO
+from bnnapps.training.logger import JsonLinesLogger
+from bnnapps.training.module import BinaryModule
+from bnnapps.training.progress_bar import progress_callback
+from bnnapps.training.task import Task
+
+_OURS = ("max_epochs", "max_steps", "callbacks", "logger", "plugins", "default_root_dir", "enable_checkpointing")
+_NOISE = (
+    ".*does not have many workers.*",
+    ".*smaller than the logging interval.*",
+    ".*module\\(s\\) in eval mode.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*treespec.*",
+    ".*GPU available but not used.*",
+    ".*could not find the monitored key.*",
+)
+
+
+def check_trainer(settings: dict[str, Any]) -> None:
+    """Raise `RecipeError` for what Lightning's Trainer does not take, or what the recipe sets elsewhere."""
+    known = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
+    for key in settings:
+        if key not in known:
+            raise RecipeError(
+                f"trainer: unknown key '{key}'; the nearest arguments of Trainer are {nearest(key, known)}"
+            )
+        if key in _OURS:
+            raise RecipeError(f"trainer: '{key}' is set by the run itself: use train.epochs, train.steps or --out")
+
+
+def fit_stage(
+    task: Task,
+    module: BinaryModule,
+    stage: ResolvedStage,
+    folder: Path,
+    metrics: Path,
+    console: Console,
+    resume: bool,
+) -> dict[str, Any]:
+    """Train a stage to its end (from its last checkpoint, if `resume`); the module's model gets the chosen weights.
+
+    Returns the stage's result: metrics of the best and of the last epoch, steps, seconds.
+    """
+    checkpoints = folder / "checkpoints"
+    last = checkpoints / "last.ckpt"
+    go_on = resume and last.is_file()
+    start_step = int(load_file(last)["global_step"]) if go_on else 0
+    best = ModelCheckpoint(
+        checkpoints,
+        filename="best",
+        monitor=task.monitor,
+        mode="max" if task.maximize else "min",
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    live = console.is_terminal and not console.quiet and task.recipe.trainer.get("enable_progress_bar", True)
+    began = time.monotonic()
+    with warnings.catch_warnings():
+        for pattern in _NOISE:
+            warnings.filterwarnings("ignore", pattern)
+        for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        trainer = pl.Trainer(
+            max_epochs=-1 if stage.epochs is None else stage.epochs,
+            max_steps=-1 if stage.steps is None else stage.steps,
+            callbacks=[
+                best,
+                *_last_checkpoints(checkpoints, stage),
+                progress_callback(console, live, stage.name, task.monitor),
+            ],
+            logger=JsonLinesLogger(metrics, stage.name, start_step),
+            plugins=[SafeCheckpointIO()],
+            **_defaults(live) | task.recipe.trainer,
+        )
+        dev = list(task.dev_loaders())
+        trainer.fit(module, task.train_loader(), dev, ckpt_path=str(last) if go_on else None)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        last_metrics = _evaluate(trainer, module, dev)
+        best_metrics = last_metrics
+        if stage.select == "best" and _beats(best, last_metrics[task.monitor.removeprefix("dev/")], task.maximize):
+            _load_weights(module.model, Path(best.best_model_path))
+            best_metrics = _evaluate(trainer, module, dev)
+    chosen = best_metrics if stage.select == "best" else last_metrics
+    return {
+        "stage": stage.name,
+        "metrics": chosen,
+        "last": last_metrics,
+        "best": best_metrics,
+        "monitor": task.monitor,
+        "selected": stage.select,
+        "steps": trainer.global_step,
+        "epochs": trainer.current_epoch,
+        "seconds": round(time.monotonic() - began, 1),
+        "resumed_from_step": start_step if go_on else None,
+    }
+
+
+def _beats(best: ModelCheckpoint, last: float, maximize: bool) -> bool:
+    """Whether the best checkpoint is better than the weights at the end (which a last, partial epoch may have made)."""
+    if best.best_model_score is None:
+        return False
+    score = float(best.best_model_score)
+    return score > last if maximize else score < last
+
+
+def _defaults(live: bool) -> dict[str, Any]:
+    """What the run asks of Trainer unless the recipe says otherwise."""
+    return {
+        "enable_model_summary": False,
+        "enable_progress_bar": live,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 10,
+    }
+
+
+def _last_checkpoints(folder: Path, stage: ResolvedStage) -> list[Callback]:
+    """`last.ckpt` at every epoch's end, and every so many steps if asked for."""
+    common: dict[str, Any] = {"filename": "last", "save_top_k": 1, "enable_version_counter": False}
+    found: list[Callback] = [ModelCheckpoint(folder, every_n_epochs=1, save_on_train_epoch_end=True, **common)]
+    if stage.checkpoint_every is not None:
+        found.append(ModelCheckpoint(folder, every_n_train_steps=stage.checkpoint_every, **common))
+    return found
+
+
+def _evaluate(trainer: pl.Trainer, module: BinaryModule, dev: list[Any]) -> dict[str, float]:
+    trainer.validate(module, dev, verbose=False)
+    return {name.removeprefix("dev/"): value for name, value in module.collected_metrics().items()}
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    state = load_file(path)["state_dict"]
+    model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})

@@ -1,0 +1,147 @@
+"""The Lightning module that every task builds on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from bnnapps.binarize import apply_constraints, is_binarized, plan_of
+from bnnapps.errors import TrainingError
+from bnnapps.losses.hub import LossHub, LossInputs
+from bnnapps.nn.progress import set_progress
+from bnnapps.optim import lr_factor, make_optimizer
+from bnnapps.recipe.schema import ResolvedStage
+
+
+class BinaryModule(pl.LightningModule):
+    """A network in training: losses from the hub, an optional teacher, everything that moves driven by progress.
+
+    Before each step the fraction of the training that is done sets the learning rates and `set_progress`; random
+    numbers are seeded from (seed, step), so a resumed run draws what an unbroken run draws. After each step the
+    constraints of latent weights are applied.
+
+    A task implements `loss_inputs`, `predict` and `metrics`.
+
+    Args:
+        model: the network, binary or float.
+        stage: how it is trained.
+        hub: the terms of the loss.
+        seed: of everything random in the steps.
+        teacher: a frozen network in eval mode; it is no part of the checkpoints.
+    """
+
+    def __init__(
+        self, model: nn.Module, stage: ResolvedStage, hub: LossHub, seed: int, teacher: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.stage = stage
+        self.hub = hub
+        self.seed = seed
+        # Kept out of the module tree, so that neither checkpoints nor optimizers see it.
+        self.__dict__["teacher"] = None if teacher is None else teacher.eval().requires_grad_(False)
+        self._predictions: list[tuple[Tensor, Tensor, int]] = []
+
+    teacher: nn.Module | None
+
+    def loss_inputs(self, batch: Any) -> LossInputs:
+        """Run student and teacher on a batch."""
+        raise NotImplementedError
+
+    def predict(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Outputs and labels of a batch of the dev set, on the CPU."""
+        raise NotImplementedError
+
+    def metrics(self, outputs: Tensor, labels: Tensor, loader: int) -> Mapping[str, float]:
+        """The task's metrics over a whole dev set (the `loader`-th, where there are several)."""
+        raise NotImplementedError
+
+    # Training
+
+    def on_fit_start(self) -> None:
+        """Move the teacher to where the student is."""
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+
+    def on_train_epoch_start(self) -> None:
+        """Tell the loader which epoch it is."""
+        loader: Any = self.trainer.train_dataloader
+        if hasattr(loader, "set_epoch"):
+            loader.set_epoch(self.current_epoch)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set everything that moves."""
+        step = self.global_step
+        torch.manual_seed((self.seed * 1_000_003 + step * 131 + self.global_rank) % 2**63)
+        self.fraction = min(1.0, step / max(1, self.total_steps))
+        set_progress(self.model, self.fraction)
+        factor = lr_factor(min(1.0, (step + 1) / max(1, self.total_steps)), self.stage.schedule)
+        optimizer: Any = self.optimizers()
+        for group in optimizer.param_groups:
+            group["lr"] = self.stage.lr * group["lr_scale"] * factor
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole stage."""
+        return int(self.trainer.estimated_stepping_batches)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        inputs = dataclasses.replace(self.loss_inputs(batch), progress=self.fraction)
+        total, terms = self.hub(inputs)
+        if not bool(torch.isfinite(total)):
+            named = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
+            raise TrainingError(
+                f"stage '{self.stage.name}': the loss is {float(total)} at step {self.global_step} ({named}): lower "
+                "the learning rate or clip the gradient (trainer.gradient_clip_val)"
+            )
+        self.log("loss", total.detach(), prog_bar=True)
+        self.log_dict({f"loss/{name}": value for name, value in terms.items()})
+        return total
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Constrain the latent weights."""
+        apply_constraints(self.model)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The recipe's optimizer."""
+        return make_optimizer(self.model, self.stage.optimizer, self.stage.lr)
+
+    # Evaluation
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the predictions of the last evaluation."""
+        self._predictions = []
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Collect the predictions of a batch."""
+        outputs, labels = self.predict(batch)
+        self._predictions.append((outputs, labels, dataloader_idx))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of each dev set."""
+        for name, value in self.collected_metrics().items():
+            self.log(name, value, prog_bar=True)
+
+    def collected_metrics(self) -> dict[str, float]:
+        """The metrics over the predictions that were collected, named `dev/...`."""
+        found: dict[str, float] = {}
+        for loader in sorted({i for _, _, i in self._predictions}):
+            outputs = torch.cat([o for o, _, i in self._predictions if i == loader])
+            labels = torch.cat([y for _, y, i in self._predictions if i == loader])
+            found |= {f"dev/{name}": value for name, value in self.metrics(outputs, labels, loader).items()}
+        return found
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The plan travels with the state."""
+        checkpoint["bnnapps"] = {
+            "stage": self.stage.name,
+            "plan": plan_of(self.model).to_dict() if is_binarized(self.model) else None,
+        }

@@ -1,0 +1,190 @@
+"""Running a recipe: every stage, then the summary, the exports and the report."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from torch import nn
+
+from bnnapps.binarize import Plan, is_binarized, plan_of
+from bnnapps.errors import RecipeError, UsageError
+from bnnapps.losses import LossHub, LossTerm, get_loss
+from bnnapps.plugin import get_plugin
+from bnnapps.profile import summarize
+from bnnapps.recipe.load import as_recipe, dump_recipe
+from bnnapps.recipe.reader import read_yaml
+from bnnapps.recipe.schema import Recipe, ResolvedStage
+from bnnapps.training.checkpoint import save_model
+from bnnapps.training.fit import check_trainer, fit_stage
+from bnnapps.training.folder import RunFolder, environment, write_text
+from bnnapps.training.stages import StageModels, check_stages, open_model
+from bnnapps.training.task import Task
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a run would do: the data, and each stage with its plan (`None`: a float network)."""
+
+    data: dict[str, Any]
+    stages: list[tuple[ResolvedStage, Plan | None]]
+
+
+def hub_of(stage: ResolvedStage) -> LossHub:
+    """The loss hub of a stage.
+
+    Raises:
+        UsageError: an unknown loss, or one that needs a teacher where there is none.
+    """
+    for config in stage.losses:
+        if get_loss(config.name, f"stage '{stage.name}', losses").needs_teacher and stage.teacher is None:
+            raise RecipeError(
+                f"train, stage '{stage.name}': the loss '{config.name}' compares with a teacher: set 'teacher' to "
+                "an earlier stage, or drop the loss"
+            )
+    return LossHub([LossTerm(c.name, c.weight, start=c.start, stop=c.stop) for c in stage.losses])
+
+
+def preview(recipe: Recipe, folder: RunFolder | None = None) -> tuple[Task, Preview]:
+    """Check everything that can be checked before training: names, losses, data, and the plan of every stage."""
+    stages = recipe.train.resolved()
+    check_stages(stages)
+    check_trainer(recipe.trainer)
+    for stage in stages:
+        hub_of(stage)
+    for dialect in recipe.export.dialects:
+        _export_package().list_steps(dialect)  # raises for an unknown one
+    task = get_plugin(recipe.task).task(recipe)
+    if folder is not None and folder.assets.is_dir():
+        task.load_assets(folder.assets)
+    task.prepare()
+    models = StageModels(task, stages, folder or RunFolder("."))
+    built: dict[str, nn.Module] = {}
+    plans = [(stage, models.preview(stage, built)) for stage in stages]
+    return task, Preview(task.describe(), plans)
+
+
+def run_recipe(recipe: Recipe, out: str | Path, console: Console, resume: bool = False) -> dict[str, Any]:
+    """Run a recipe into a folder and return its result, which also lies there as `result.json`.
+
+    A run that was killed goes on with `resume`: finished stages are kept, the stage at work continues from its last
+    checkpoint, and on a CPU the weights at the end are those of an unbroken run with the same seed.
+
+    Raises:
+        UsageError: the folder holds another run.
+        BnnappsError: see the message.
+    """
+    folder = RunFolder(out)
+    _check_folder(folder, recipe, resume)
+    pl.seed_everything(recipe.seed, verbose=False)
+    task, plans = preview(recipe, folder)
+    write_text(folder.recipe, dump_recipe(recipe))
+    if not (folder.root / "environment.json").exists():
+        folder.write_json("environment.json", environment(recipe.seed))
+    task.save_assets(folder.assets)
+    console.print(f"Data: {_in_words(plans.data)}", highlight=False)
+    results = [_run_stage(task, number, plans, folder, console, resume) for number in range(1, len(plans.stages) + 1)]
+    model = open_model(task, folder.stage(len(results), results[-1]["stage"]) / "model.ckpt")
+    save_model(model, folder.model, architecture=task.architecture(model), task=recipe.task)
+    summary = summarize(model, task.example_inputs())
+    folder.write_json("summary.json", summary.to_dict())
+    if is_binarized(model):
+        folder.write_json("plan.json", plan_of(model).to_dict())
+    result: dict[str, Any] = {"task": recipe.task, "data": plans.data, "monitor": task.monitor, "stages": results}
+    result["exports"] = [export_model(task, model, folder, d, console) for d in recipe.export.dialects]
+    folder.write_json("result.json", result)
+    from bnnapps.report import write_report
+
+    write_report(folder, task.sections(model, folder.root))
+    return result
+
+
+def _run_stage(
+    task: Task, number: int, plans: Preview, folder: RunFolder, console: Console, resume: bool
+) -> dict[str, Any]:
+    stages = [stage for stage, _ in plans.stages]
+    stage = stages[number - 1]
+    path = folder.stage(number, stage.name)
+    relative = path.relative_to(folder.root)
+    if resume and (path / "result.json").is_file() and (path / "model.ckpt").is_file():
+        console.print(f"Stage {number}/{len(stages)} '{stage.name}': finished before", highlight=False)
+        return folder.read_json(str(relative / "result.json"))
+    models = StageModels(task, stages, folder)
+    pl.seed_everything(task.recipe.seed + number, verbose=False)
+    teacher, student = models.teacher(stage), models.student(stage)
+    the_plan = plan_of(student) if is_binarized(student) else None
+    kind = "float" if the_plan is None else f"{len(the_plan.binarized)} binary layers"
+    console.print(f"Stage {number}/{len(stages)} '{stage.name}': {kind}", highlight=False)
+    if the_plan is not None:
+        folder.write_json(str(relative / "plan.json"), the_plan.to_dict())
+        the_plan.assert_ran(student, task.example_inputs())
+    module = task.make_module(student, stage, hub_of(stage), teacher)
+    result = fit_stage(task, module, stage, path, folder.root / "metrics.jsonl", console, resume)
+    save_model(student, path / "model.ckpt", architecture=task.architecture(student), task=task.recipe.task)
+    folder.write_json(str(relative / "result.json"), result)
+    shown = ", ".join(f"{k} {v:.4f}" for k, v in result["metrics"].items())
+    console.print(
+        f"Stage {number}/{len(stages)} '{stage.name}' done in {result['seconds']:.0f} s: {shown}", highlight=False
+    )
+    return result
+
+
+def export_model(task: Task, model: nn.Module, folder: RunFolder, dialect: str, console: Console) -> dict[str, Any]:
+    """Export a run's model into `export/<dialect>/model.onnx`, with its parity beside it."""
+    path = folder.root / "export" / dialect / "model.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    console.print(f"Exporting {path}", highlight=False)
+    dynamic = task.recipe.export.dynamic_batch
+    _export_package().export(model, task.example_inputs(), path, dialect=dialect, dynamic_batch=dynamic)
+    return {"dialect": dialect, "path": str(path.relative_to(folder.root)), "bytes": path.stat().st_size}
+
+
+def _export_package() -> Any:
+    """`bnnapps.export` is a package that builds on this one, so it is found by name when it is asked for."""
+    return importlib.import_module("bnnapps.export")
+
+
+def open_run(root: str | Path) -> tuple[Task, nn.Module, RunFolder]:
+    """A finished run's task and trained model.
+
+    Raises:
+        UsageError: the folder is no finished run.
+    """
+    folder = RunFolder(root)
+    recipe = read_run_recipe(folder)
+    if not folder.model.is_file():
+        raise UsageError(
+            f"'{folder.root}' has no model.ckpt: the run is not finished; go on with `bnnapps run --resume`"
+        )
+    task = get_plugin(recipe.task).task(recipe)
+    task.load_assets(folder.assets)
+    return task, open_model(task, folder.model), folder
+
+
+def read_run_recipe(folder: RunFolder) -> Recipe:
+    """The resolved recipe of a run."""
+    if not folder.recipe.is_file():
+        raise UsageError(f"'{folder.root}' is no run of bnnapps: it has no recipe.yaml")
+    values = read_yaml(folder.recipe.read_text(encoding="utf-8"))
+    return as_recipe(values, str(folder.recipe))
+
+
+def _check_folder(folder: RunFolder, recipe: Recipe, resume: bool) -> None:
+    if folder.recipe.is_file():
+        if not resume:
+            raise UsageError(
+                f"'{folder.root}' holds a run already: go on with `bnnapps run --resume {folder.root}`, or "
+                "give another --out"
+            )
+        if read_run_recipe(folder) != recipe:
+            raise UsageError(f"'{folder.root}' holds a run of another recipe: resume it without a recipe or --set")
+    elif folder.root.exists() and any(folder.root.iterdir()):
+        raise UsageError(f"'{folder.root}' exists and is not empty: give another --out")
+
+
+def _in_words(data: dict[str, Any]) -> str:
+    return ", ".join(f"{k} {v}" for k, v in data.items())

@@ -1,0 +1,103 @@
+"""What a task gives to the runner."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bnnapps.errors import RecipeError
+from bnnapps.losses import LossHub
+from bnnapps.recipe.schema import Recipe, ResolvedStage
+from bnnapps.training.loader import EpochLoader
+from bnnapps.training.module import BinaryModule
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report: a title and HTML that the task wrote."""
+
+    title: str
+    html: str
+
+
+class Task(ABC):
+    """A task at work on one recipe. Made cheaply; `prepare` reads the data.
+
+    Attributes:
+        recipe: the recipe, of the plugin's own class.
+        monitor: the logged metric that decides which epoch is best, such as `dev/accuracy`.
+        maximize: whether more of it is better.
+    """
+
+    monitor: str
+    maximize: bool = True
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Read the data (and what it needs, such as a tokenizer).
+
+        Raises:
+            DataError, HubError: with one clear line.
+        """
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Facts about the data for the report and `--dry-run`: name, real or generated, sizes."""
+
+    @abstractmethod
+    def build_model(self) -> nn.Module:
+        """The float model with the weights that the recipe asks for; the same for the same seed."""
+
+    @abstractmethod
+    def architecture(self, model: nn.Module) -> dict[str, Any]:
+        """Plain data from which `build_from` builds a model of the same shape."""
+
+    @abstractmethod
+    def build_from(self, record: dict[str, Any]) -> nn.Module:
+        """A float model of the recorded shape; its weights will be loaded.
+
+        Raises:
+            CheckpointError: the record is not one of this task.
+        """
+
+    def narrow(self, model: nn.Module, width: float) -> nn.Module:
+        """The model with a fraction of its heads and inner features."""
+        raise RecipeError(f"the task '{self.recipe.task}' cannot change a model's width: remove 'width' from the stage")
+
+    @abstractmethod
+    def make_module(
+        self, model: nn.Module, stage: ResolvedStage, hub: LossHub, teacher: nn.Module | None
+    ) -> BinaryModule:
+        """The Lightning module for a stage."""
+
+    @abstractmethod
+    def train_loader(self) -> EpochLoader:
+        """The training data, in an order that follows from (seed, epoch)."""
+
+    @abstractmethod
+    def dev_loaders(self) -> Sequence[EpochLoader]:
+        """The dev set or sets, in order."""
+
+    @abstractmethod
+    def example_inputs(self) -> Any:
+        """A small batch in the form that the model takes, for plans, summaries and exports."""
+
+    @abstractmethod
+    def save_assets(self, folder: Path) -> None:
+        """Write what `load` needs to build the model again, beside its state."""
+
+    @abstractmethod
+    def load_assets(self, folder: Path) -> None:
+        """Take from a run's assets what `prepare` would otherwise read or make."""
+
+    def sections(self, model: nn.Module, folder: Path) -> list[Section]:
+        """The task's own parts of the report."""
+        return []

@@ -1,0 +1,225 @@
+"""Exporting a model, and loading what was exported."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+import bnnapps
+from bnnapps.errors import ExportError, MissingExtraError, UsageError
+from bnnapps.export.dialects import get_dialect
+from bnnapps.export.graph.exportable import check_exportable
+from bnnapps.export.graph.freeze import settled
+from bnnapps.export.graph.inputs import read_inputs, samples_of
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+    from bnnapps.export.flow import StepResult
+    from bnnapps.export.parity import Parity
+
+OPSET = 18
+"""The version of ONNX's operator set: the one that PyTorch's exporter writes by itself."""
+
+NEWEST_OPSET = 23
+
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A finished export.
+
+    Attributes:
+        path: the file.
+        dialect: its form.
+        parity: how it compares with the model; also beside the file, as JSON.
+        steps: the steps that led to it, and what their checks found.
+        dynamic: the axes whose size is free, by input name.
+        notes: what a user should know.
+
+    """
+
+    path: Path
+    dialect: str
+    parity: Parity
+    steps: tuple[StepResult, ...]
+    dynamic: dict[str, dict[int, str]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def parity_path(self) -> Path:
+        """The JSON file with the parity record."""
+        return parity_path(self.path)
+
+
+def export(
+    model: nn.Module,
+    example_inputs: Any,
+    path: str | os.PathLike[str],
+    dialect: str = "portable",
+    dynamic_batch: bool = True,
+    *,
+    opset: int = OPSET,
+    seed: int = 0,
+) -> ExportResult:
+    """Write a model as ONNX, and prove that the file computes what the model computes.
+
+    The model stays as it is; it is exported in eval mode, from the CPU. The file appears under its name only when every
+    check has passed; beside it stands the parity record, `model.parity.json` for `model.onnx`.
+
+    Args:
+        model: a model that `binarize` made binary, or a float one.
+        example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
+        path: where the file goes.
+        dialect: its form, see `list_steps`.
+        dynamic_batch: the size of axis 0, which all inputs must share, is free. For a dict of inputs the length of
+            2-dimensional integer ones (token numbers and masks) is free too, where the model allows it.
+        opset: the version of ONNX's operator set, 18 to 23.
+        seed: of the further random inputs that the file is checked with.
+
+    Raises:
+        UsageError: an unknown dialect or opset, or example inputs without a tensor.
+        ExportError: the model cannot be exported, or the file would disagree with it; layer and level are named.
+        MissingExtraError: a package of the extra "export" is not installed.
+
+    """
+    require_packages()
+    chosen = get_dialect(dialect)
+    if not OPSET <= opset <= NEWEST_OPSET:
+        raise UsageError(f"opset is {opset}: PyTorch's exporter writes {OPSET} to {NEWEST_OPSET}")
+    target = _target(path)
+    problems = check_exportable(model)
+    if problems:
+        raise ExportError("this model cannot be exported: " + "; ".join(problems))
+
+    import onnx_ir as ir
+
+    from bnnapps.export.flow import Work, carry_out
+    from bnnapps.export.parity import check_parity
+    from bnnapps.export.session import serialized
+
+    own = settled(model)
+    inputs = read_inputs(own, example_inputs, dynamic_batch)
+    work, results = carry_out(chosen.steps, Work(own, inputs, samples_of(inputs, seed), opset, dialect))
+    proto = ir.to_proto(work.onnx)
+    parity = check_parity(proto, work.deployed, inputs, work.samples, work.sites)
+    axes = {name: axis for name, axis in inputs.axes(work.sequence).items() if axis}
+    result = ExportResult(target, dialect, parity, results, axes, work.notes)
+    _write(result, serialized(proto))
+    return result
+
+
+def list_steps(dialect: str = "portable") -> list[tuple[str, str]]:
+    """The steps of a dialect in order: name, and what it does.
+
+    Raises:
+        UsageError: an unknown dialect.
+        MissingExtraError: a package of the extra "export" is not installed.
+
+    """
+    require_packages()
+    return [(step.name, step.does) for step in get_dialect(dialect).steps]
+
+
+def load(
+    path: str | os.PathLike[str], sess_options: onnxruntime.SessionOptions | None = None
+) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session for an exported file, on the CPU.
+
+    Args:
+        path: the file.
+        sess_options: ONNX Runtime's options; without them, its own defaults.
+
+    Raises:
+        ExportError: the file is missing, damaged, no ONNX file, or was written by a newer version.
+        MissingExtraError: a package of the extra "export" is not installed.
+
+    """
+    require_packages()
+    file = Path(path)
+    if not file.is_file():
+        raise ExportError(f"there is no file '{file}': export a model to it first")
+
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    from bnnapps.export.passes.metadata import VERSION
+    from bnnapps.export.session import open_session
+
+    try:
+        model = onnx.load_model(file, load_external_data=False)
+    except DecodeError:
+        raise ExportError(f"'{file}' is damaged, or no ONNX file: export the model again") from None
+    written_by = {item.key: item.value for item in model.metadata_props}.get(VERSION)
+    if written_by is not None and _numbers(written_by) > _numbers(bnnapps.__version__):
+        raise ExportError(
+            f"'{file}' was written by bnnapps {written_by}, and this is {bnnapps.__version__}: update bnnapps"
+        )
+    if not model.graph.node or not model.opset_import:
+        raise ExportError(f"'{file}' holds no ONNX graph: export the model again")
+    del model
+    return open_session(str(file), sess_options)
+
+
+def parity_path(path: Path) -> Path:
+    """Where the parity record of a file is."""
+    return path.with_suffix(".parity.json")
+
+
+def require_packages() -> None:
+    """Raise `MissingExtraError` if a package that exporting needs is not installed."""
+    for package in _PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, "export", "exporting to ONNX")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    target = Path(path)
+    if target.is_dir():
+        raise UsageError(f"'{target}' is a folder: name a file, such as '{target / 'model.onnx'}'")
+    if not target.parent.is_dir():
+        raise UsageError(f"there is no folder '{target.parent}' to write '{target.name}' to: make it first")
+    return target
+
+
+def _write(result: ExportResult, data: bytes) -> None:
+    """Both files, or neither: they are written under other names first."""
+    record = {
+        "file": result.path.name,
+        "dialect": result.dialect,
+        **result.parity.to_dict(),
+        "steps": [asdict(step) for step in result.steps],
+        "dynamic_axes": {name: list(axes.values()) for name, axes in result.dynamic.items()},
+        "notes": list(result.notes),
+    }
+    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    with _whole(result.path) as part, _whole(result.parity_path) as record_part:
+        part.write_bytes(data)
+        record_part.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """A path to write to; the file takes its real name when the block ends well, and is gone when it does not."""
+    part = target.with_name(target.name + ".part")
+    try:
+        yield part
+        part.replace(target)
+    except OSError as problem:
+        raise ExportError(f"cannot write '{target}': {problem.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,213 @@
+"""From a binarized model to its deployed form: constant codes, scales, and primitive operators."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bnnapps.errors import ExportError
+from bnnapps.export.graph.attention import DeployedMultihead, deployed_attention, projection_weights
+from bnnapps.export.graph.layers import DeployedConv, DeployedEmbedding, deployed_linear
+from bnnapps.export.graph.product import Product
+from bnnapps.export.graph.quantizer import Quantizer
+from bnnapps.nn.activations import ActivationBinarizer
+from bnnapps.nn.layers import (
+    PARTS,
+    BinaryConv1d,
+    BinaryConv2d,
+    BinaryConv3d,
+    BinaryEmbedding,
+    BinaryHFSelfAttention,
+    BinaryLayer,
+    BinaryLinear,
+    BinaryMultiheadAttention,
+    ReplacedNonlinearity,
+)
+from bnnapps.nn.layers.operands import LinearParts, codes_of
+
+KINDS: dict[type[BinaryLayer[Any]], str] = {
+    BinaryLinear: "linear",
+    BinaryConv1d: "conv1d",
+    BinaryConv2d: "conv2d",
+    BinaryConv3d: "conv3d",
+    BinaryEmbedding: "embedding",
+    BinaryMultiheadAttention: "multihead_attention",
+    BinaryHFSelfAttention: "hf.SelfAttention",
+    ReplacedNonlinearity: "nonlinearity",
+}
+"""The binary layers that have a deployed form, and how an exported file calls them."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A model in its deployed form, and what it was made from.
+
+    Attributes:
+        reference: the binarized model, in eval mode on the CPU.
+        model: the deployed form of `reference`; it shares nothing with it.
+        layers: the kind of every binary layer, by name.
+
+    """
+
+    reference: nn.Module
+    model: nn.Module
+    layers: dict[str, str]
+
+    def quantizers(self) -> dict[str, Quantizer]:
+        """Every quantizer of the deployed model, by site."""
+        found = (m for m in self.model.modules() if isinstance(m, Quantizer) and m.quantizes)
+        return {quantizer.site: quantizer for quantizer in found}
+
+    def products(self) -> dict[str, Product]:
+        """Every product of the deployed model, by site."""
+        return {m.site: m for m in self.model.modules() if isinstance(m, Product)}
+
+
+def settled(model: nn.Module) -> nn.Module:
+    """A copy of the model in eval mode on the CPU, without gradients."""
+    copied = copy.deepcopy(model).to("cpu").eval()
+    for parameter in copied.parameters():
+        parameter.requires_grad_(False)
+    return copied
+
+
+def freeze(reference: nn.Module) -> Frozen:
+    """The deployed form of a settled model, which stays as it is.
+
+    Raises:
+        ExportError: a binary layer is of a kind that has no deployed form.
+
+    """
+    deployed = copy.deepcopy(reference)
+    layers: dict[str, str] = {}
+    made: dict[int, nn.Module] = {}
+    for name, layer in list(deployed.named_modules(remove_duplicate=False)):
+        if not isinstance(layer, BinaryLayer):
+            continue
+        if id(layer) not in made:
+            layers[site_of(name)] = kind_of(name, layer)
+            made[id(layer)] = _deployed(site_of(name), layer)
+        if made[id(layer)] is not layer:
+            deployed = _put(deployed, name, made[id(layer)])
+    return Frozen(reference, deployed.eval(), layers)
+
+
+def site_of(name: str) -> str:
+    """How an exported file calls a layer: by its dotted name, and a model that is one layer "root"."""
+    return name if name else "root"
+
+
+def kind_of(name: str, layer: BinaryLayer[Any]) -> str:
+    """The kind of a binary layer, as an exported file calls it.
+
+    Raises:
+        ExportError: the layer is of a kind that has no deployed form.
+
+    """
+    for known, kind in KINDS.items():
+        if isinstance(layer, known):
+            return kind
+    raise ExportError(
+        f"layer '{name}' is a {type(layer).__name__}, a binary layer without a deployed form: keep it real "
+        f"(binary layers that can be exported: {', '.join(KINDS.values())})"
+    )
+
+
+@torch.no_grad()
+def _deployed(name: str, layer: BinaryLayer[Any]) -> nn.Module:
+    """The deployed form of a layer; an attention and a non-linearity keep their module, and change inside."""
+    if isinstance(layer, BinaryLinear):
+        return deployed_linear(name, layer)
+    if isinstance(layer, (BinaryConv1d, BinaryConv2d, BinaryConv3d)):
+        return DeployedConv(name, layer)
+    if isinstance(layer, BinaryEmbedding):
+        return DeployedEmbedding(layer)
+    if isinstance(layer, BinaryMultiheadAttention):
+        layer.add_module(PARTS, DeployedMultihead(name, layer))
+    elif isinstance(layer, BinaryHFSelfAttention):
+        layer.add_module(PARTS, deployed_attention(name, layer))
+    return layer
+
+
+def _put(root: nn.Module, name: str, module: nn.Module) -> nn.Module:
+    if not name:
+        return module
+    parent, _, child = name.rpartition(".")
+    root.get_submodule(parent)._modules[child] = module
+    return root
+
+
+def latent_weights(reference: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The latent weights of every binary layer, by parameter name, but for those whose values a real layer has too."""
+    latent = dict(_latent(reference))
+    owned = {id(parameter) for parameter in latent.values()}
+    real: dict[torch.Size, list[Tensor]] = {}
+    for name, module in reference.named_modules():
+        binary = isinstance(module, BinaryLayer) or _in_multihead(reference, name)
+        for parameter in module.parameters(recurse=False):
+            if not binary or id(parameter) not in owned:
+                real.setdefault(parameter.shape, []).append(parameter)
+    for name, parameter in latent.items():
+        if not any(torch.equal(parameter, other) for other in real.get(parameter.shape, [])):
+            yield name, parameter.detach()
+
+
+def _in_multihead(reference: nn.Module, name: str) -> bool:
+    parent, _, child = name.rpartition(".")
+    return child == "out_proj" and isinstance(reference.get_submodule(parent), BinaryMultiheadAttention)
+
+
+def _latent(reference: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    names = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+    for prefix, module in reference.named_modules():
+        if not isinstance(module, BinaryLayer):
+            continue
+        if isinstance(module, BinaryMultiheadAttention):
+            yield f"{prefix}.out_proj.weight", module.out_proj.weight
+        for name, parameter in module.named_parameters(recurse=False):
+            if name in names:
+                yield f"{prefix}.{name}" if prefix else name, parameter
+
+
+def activation_binarizers(reference: nn.Module) -> dict[str, ActivationBinarizer]:
+    """The binarizers of the binarized model by the sites that `freeze` gives to their deployed forms."""
+    found: dict[str, ActivationBinarizer | None] = {}
+    for path, layer in reference.named_modules():
+        name = site_of(path)
+        if isinstance(layer, (BinaryLinear, BinaryConv1d, BinaryConv2d, BinaryConv3d)):
+            parts = layer.binary
+            assert isinstance(parts, LinearParts)
+            found[name] = parts.activation
+        if isinstance(layer, BinaryMultiheadAttention):
+            found |= {f"{name}/{n}": parts.activation for n, (parts, _) in projection_weights(layer).items()}
+        if isinstance(layer, (BinaryMultiheadAttention, BinaryHFSelfAttention)):
+            operands = ("query", "key", "value", "weights")
+            found |= {f"{name}/{operand}": getattr(layer.binary, operand) for operand in operands}
+    return {site: binarizer for site, binarizer in found.items() if binarizer is not None}
+
+
+@torch.no_grad()
+def weight_codes(reference: nn.Module) -> dict[str, Tensor]:
+    """The codes of every weight of the binarized model by site; real weights are left out."""
+    pairs: dict[str, tuple[LinearParts, Tensor]] = {}
+    for path, layer in reference.named_modules():
+        name = site_of(path)
+        if isinstance(layer, (BinaryLinear, BinaryConv1d, BinaryConv2d, BinaryConv3d)):
+            pairs[name] = layer.binary, layer.weight
+        if isinstance(layer, BinaryMultiheadAttention):
+            pairs |= {f"{name}/{n}": pair for n, pair in projection_weights(layer).items()}
+    found = {site: codes_of(parts.weight, weight.detach()) for site, (parts, weight) in pairs.items()}
+    return {site: codes for site, (codes, _, kind) in found.items() if kind != "real"}
+
+
+@torch.no_grad()
+def row_codes(reference: nn.Module) -> dict[str, Tensor]:
+    """The codes of every binary embedding by layer; real tables are left out."""
+    layers = {site_of(path): layer for path, layer in reference.named_modules() if isinstance(layer, BinaryEmbedding)}
+    found = {name: layer.binary.weight(layer.weight.detach()) for name, layer in layers.items()}
+    return {name: codes for name, (codes, _, kind) in found.items() if kind != "real"}

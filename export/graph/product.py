@@ -1,0 +1,126 @@
+"""The deployed form of a product: constant codes on one side, or codes on both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from bnnapps.export.graph.mark import mark
+from bnnapps.nn.codes import Codes
+
+EXACT_BELOW = 2**24
+"""Float32 holds every integer up to here; a sum of codes that stays under it is exact in any order."""
+
+LONGEST = 2**16
+"""The longest sequence for which the products of an attention are promised to be exact."""
+
+
+class Product(nn.Module):
+    """What all products share: a name, and whether their sums are exact integers.
+
+    Attributes:
+        site: the name of this product in the exported file.
+        terms: how many products one output sums up (an attention over positions: `LONGEST`).
+        exact: whether both operands are codes and |sum| stays under 2^24.
+
+    """
+
+    def __init__(self, site: str, terms: int, *largest: int | None) -> None:
+        super().__init__()
+        self.site = site
+        self.terms = terms
+        bound = terms
+        for one in largest:
+            bound *= 0 if one is None else one
+        self.exact = None not in largest and bound < EXACT_BELOW
+
+    def marked(self, product: Tensor) -> Tensor:
+        """The product, under its name if it is exact: there the barrier goes."""
+        return mark(product, self.site, "product") if self.exact else product
+
+    def extra_repr(self) -> str:
+        """The site."""
+        return self.site
+
+
+class Dense(Product):
+    """codes @ W^T, with the codes of the weight stored as (in, out)."""
+
+    weight: Tensor
+
+    def __init__(self, site: str, weight: Codes, activation: int | None) -> None:
+        super().__init__(site, weight.codes.shape[1], largest_code(weight), activation)
+        codes = weight.codes.detach()
+        # A real weight keeps its layout: another one could round its sums differently.
+        self.register_buffer("weight", codes.t().contiguous() if self.exact else codes.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The product of shape (..., out)."""
+        return self.marked(torch.matmul(x, self.weight)) if self.exact else F.linear(x, self.weight)
+
+
+class Convolution(Product):
+    """A convolution of codes; the border is made first unless it is zero.
+
+    Args:
+        site: its name.
+        weight: the codes of the weight.
+        activation: the largest |code| of the map.
+        conv: the layer, for its stride, padding, dilation, groups and padding mode.
+        border: what constant padding puts around the map of codes.
+
+    """
+
+    weight: Tensor
+
+    def __init__(self, site: str, weight: Codes, activation: int | None, conv: _ConvNd, border: float) -> None:
+        codes = weight.codes.detach()
+        super().__init__(site, codes[0].numel(), largest_code(weight), activation)
+        self.register_buffer("weight", codes.contiguous().clone())
+        self.geometry = conv.stride, conv.dilation, conv.groups
+        self.padding = conv.padding
+        self.padding_mode = conv.padding_mode
+        self.border = border
+        self.sides: Sequence[int] = conv._reversed_padding_repeated_twice
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The product of shape (N, O, ...)."""
+        stride, dilation, groups = self.geometry
+        padding: Any = 0
+        if self.padding_mode != "zeros":
+            x = F.pad(x, self.sides, mode=self.padding_mode)
+        elif self.border != 0:
+            x = F.pad(x, self.sides, value=self.border)
+        else:
+            padding = self.padding
+        return self.marked(convolve(x, self.weight, stride, padding, dilation, groups))
+
+
+class Pairwise(Product):
+    """The product of two activations: left @ right, or left @ right^T."""
+
+    def __init__(self, site: str, terms: int, left: int | None, right: int | None, transpose: bool = False) -> None:
+        super().__init__(site, terms, left, right)
+        self.transpose = transpose
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """The product over the last dimension of left."""
+        left, right = left.contiguous(), right.contiguous()
+        return self.marked(torch.matmul(left, right.transpose(-1, -2) if self.transpose else right))
+
+
+def largest_code(weight: Codes) -> int | None:
+    """The largest |code| of a weight, or `None` where it is real."""
+    return None if weight.kind == "real" else 1
+
+
+def convolve(x: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
+    """A convolution in as many dimensions as the weight has."""
+    operator = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[weight.dim()]
+    result: Tensor = operator(x, weight, None, stride, padding, dilation, groups)
+    return result

@@ -1,0 +1,184 @@
+"""Small models of every kind that can be binarized, and every method that has parts for them.
+
+A new method gets the tests of the whole table by being registered; a new kind of model by one entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import bnnapps
+from bnnapps.binarize import Rule, layer_types
+from bnnapps.methods import get_method, methods
+
+
+class Tokens(nn.Module):
+    """A small transformer of PyTorch's own parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 8, padding_idx=0)
+        self.attention = nn.MultiheadAttention(
+            8, 2
+        )  # not batch-first: PyTorch then has no fused path that rounds differently
+        self.norm = nn.LayerNorm(8)
+        self.linear1 = nn.Linear(8, 16)
+        self.act = nn.GELU()
+        self.linear2 = nn.Linear(16, 8)
+
+    def forward(self, indices: Tensor) -> Tensor:
+        x = self.norm(self.embedding(indices))
+        y = x.transpose(0, 1)
+        x = self.norm(x + self.attention(y, y, y, key_padding_mask=indices == 0)[0].transpose(0, 1))
+        return x + self.linear2(self.act(self.linear1(x)))
+
+
+class CrossAttention(nn.Module):
+    """Attention whose packed weights cannot be packed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, kdim=6, vdim=4, add_bias_kv=True)
+
+    def forward(self, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        result: Tensor = self.attention(x, key, value)[0]
+        return result
+
+
+def _mlp() -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 8, bias=False), nn.LayerNorm(8), nn.Linear(8, 3)
+    )
+
+
+def _images() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.GroupNorm(2, 4),
+        nn.Conv2d(4, 4, 3, groups=4, padding=1, padding_mode="circular"),
+        nn.GroupNorm(2, 4),
+        nn.Conv2d(4, 6, 3, stride=2, dilation=2, groups=2, padding="valid", bias=False),
+        nn.Flatten(),
+        nn.Linear(24, 2),
+    )
+
+
+def _signals() -> nn.Module:
+    return nn.Sequential(nn.Conv1d(2, 4, 3, padding="same"), nn.GroupNorm(2, 4), nn.Conv1d(4, 4, 3, groups=4))
+
+
+def _volumes() -> nn.Module:
+    return nn.Sequential(nn.Conv3d(2, 4, 2), nn.GroupNorm(2, 4), nn.Conv3d(4, 2, 2, padding=1))
+
+
+def _shared() -> nn.Module:
+    layer = nn.Linear(6, 6)
+    return nn.Sequential(layer, nn.LayerNorm(6), layer, nn.LayerNorm(6), nn.Linear(6, 2))
+
+
+def _bert() -> nn.Module:
+    from transformers import BertConfig, BertForTokenClassification
+
+    return BertForTokenClassification(
+        BertConfig(
+            vocab_size=20,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=12,
+            initializer_range=0.5,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+    )
+
+
+def _tokens() -> Tensor:
+    indices = torch.randint(1, 20, (3, 5))
+    indices[1, 3:] = 0
+    return indices
+
+
+def _bert_inputs() -> dict[str, Tensor]:
+    indices = _tokens()
+    return {"input_ids": indices, "attention_mask": (indices != 0).long()}
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """A model, inputs for it, the keys of the layer types that it has, and those without which it is no use."""
+
+    build: Callable[[], nn.Module]
+    inputs: Callable[[], Any]
+    keys: tuple[str, ...]
+    without: tuple[str, ...] = ()
+
+    @property
+    def central(self) -> tuple[str, ...]:
+        """The types of which a method has to cover one."""
+        return tuple(k for k in self.keys if k not in self.without)
+
+
+ZOO: dict[str, Zoo] = {
+    "mlp": Zoo(_mlp, lambda: torch.randn(5, 6), ("linear",)),
+    "images": Zoo(_images, lambda: torch.randn(2, 3, 8, 8), ("conv2d", "linear"), without=("linear",)),
+    "signals": Zoo(_signals, lambda: torch.randn(2, 2, 9), ("conv1d",)),
+    "volumes": Zoo(_volumes, lambda: torch.randn(2, 2, 4, 4, 4), ("conv3d",)),
+    "shared": Zoo(_shared, lambda: torch.randn(5, 6), ("linear",)),
+    "tokens": Zoo(Tokens, _tokens, ("embedding", "multihead_attention", "linear", "gelu"), without=("linear",)),
+    "cross": Zoo(
+        CrossAttention,
+        lambda: (torch.randn(5, 2, 8), torch.randn(7, 2, 6), torch.randn(7, 2, 4)),
+        ("multihead_attention",),
+    ),
+    "bert": Zoo(_bert, _bert_inputs, ("embedding", "linear", "hf.SelfAttention", "gelu"), without=("linear",)),
+}
+
+
+def covered(method: str, model: str) -> list[str]:
+    """The layer types of the model that the method has parts for."""
+    slots = get_method(method).layers
+    return [key for key in ZOO[model].keys if layer_types()[key].slot in slots]
+
+
+METHODS = [m.name for m in methods()]
+CASES = [
+    (method, model)
+    for method in METHODS
+    for model, zoo in ZOO.items()
+    if set(zoo.central) & set(covered(method, model))
+]
+
+
+def rules(method: str, model: str) -> dict[str, Any]:
+    """Rules that make everything binary that the method has parts for."""
+    return {"rules": [Rule(types=covered(method, model), use=method)], "keep_first": 0, "keep_last": 0}
+
+
+def build(model: str) -> nn.Module:
+    torch.manual_seed(0)
+    return ZOO[model].build()
+
+
+def binary(method: str, model: str, calibrated: bool = True) -> nn.Module:
+    """The model of the zoo, binarized; learned scales have seen one batch."""
+    made = bnnapps.binarize(build(model), rules(method, model))
+    if calibrated:
+        with torch.no_grad():
+            result(made.train(), ZOO[model].inputs())
+    return made
+
+
+def result(model: nn.Module, inputs: Any) -> Tensor:
+    """The model's output as one tensor."""
+    from bnnapps.forward import call_model
+
+    output: Any = call_model(model, inputs)
+    found: Tensor = output if isinstance(output, Tensor) else output[0]
+    return found
