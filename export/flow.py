@@ -179,7 +179,7 @@ def _check_up_to_rounding(step: Step, work: Work) -> None:
     led = replay(work.deployed, work.inputs, tensors, {site.name: values[site.result] for site in quantizers})
     where = f"after the step '{step.name}'"
     compare_led(where, led.inputs, {site.name: values[site.source] for site in quantizers})
-    names = [value.name for value in work.onnx.graph.outputs]
+    names = [str(value.name) for value in work.onnx.graph.outputs]
     compare_led(where, dict(zip(names, led.outputs.values(), strict=True)), values)
 
 

@@ -62,8 +62,8 @@ def check_layer(name: str, module: nn.Module) -> None:
         )
     if "forward" in vars(module):
         raise BinarizeError(
-            f"'{name}' has a forward of its own on the instance, which would pass a binary one by: undo that first (for "
-            "device_map in transformers, accelerate.hooks.remove_hook_from_submodules)"
+            f"'{name}' has a forward of its own on the instance, which would pass a binary one by: undo that first "
+            "(for device_map in transformers, accelerate.hooks.remove_hook_from_submodules)"
         )
     for taken in (PARTS, "spec"):
         if hasattr(module, taken):

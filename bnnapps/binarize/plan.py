@@ -15,7 +15,7 @@ from bnnapps.binarize.rules import Rule, RuleSet, RulesLike, as_rule_set
 from bnnapps.binarize.warnings import plan_warnings
 from bnnapps.errors import BinarizeError, nearest
 from bnnapps.methods.method import get_method
-from bnnapps.nn.spec import Spec, override
+from bnnapps.nn.spec import Spec, accepts, override
 from bnnapps.validation import validated
 
 FORMAT = 1
@@ -286,7 +286,15 @@ def _decide(candidate: _Candidate, rules: RuleSet, first: set[str], last: set[st
         layers = get_method(rule.method).layers
         if candidate.type.slot in layers:
             method = rule.method
-            spec = override(layers[candidate.type.slot], rule.overrides, f"rule {rule}, layer '{name}'")
+            spec = layers[candidate.type.slot]
+            # One rule may be about several kinds of layer: what only another kind has is left to that kind.
+            others = [s for slot, s in layers.items() if slot != candidate.type.slot]
+            changes = {
+                key: value
+                for key, value in rule.overrides.items()
+                if accepts(spec, key) or not any(accepts(other, key) for other in others)
+            }
+            spec = override(spec, changes, f"rule {rule}, layer '{name}'")
         elif rule.is_exact or rule.types is not None:
             raise BinarizeError(
                 f"rule {rule}: the method '{rule.method}' has no parts for '{name}' ({candidate.type.key}): it covers "

@@ -165,8 +165,8 @@ def as_rule_set(
     """Everything that `plan` accepts, as one rule set.
 
     A method's name stands for that method's own rules and counts; a list of rules keeps one first and one last
-    layer unless told otherwise; a mapping has the keys `method` (its rules come first), `rules`, or both, and
-    `keep_first`, `keep_last`.
+    layer unless told otherwise; a mapping has the keys `method` (its rules come first, changed by `overrides`), `rules`, or
+    both, and `keep_first`, `keep_last`.
     """
     if isinstance(rules, RuleSet):
         found = rules
@@ -193,7 +193,7 @@ def as_rule_set(
 
 
 def _from_mapping(rules: Mapping[str, Any], model: nn.Module, keep_first: int | None, keep_last: int | None) -> RuleSet:
-    known = ("rules", "method", "keep_first", "keep_last")
+    known = ("rules", "method", "overrides", "keep_first", "keep_last")
     for key in rules:
         if key not in known:
             raise BinarizeError(f"binarize: unknown key '{key}'; the nearest are {nearest(str(key), known)}")
@@ -202,7 +202,14 @@ def _from_mapping(rules: Mapping[str, Any], model: nn.Module, keep_first: int | 
     first = rules.get("keep_first") if keep_first is None else keep_first
     last = rules.get("keep_last") if keep_last is None else keep_last
     if "method" not in rules:
+        if rules.get("overrides"):
+            raise BinarizeError("binarize: 'overrides' change the rules of 'method', which is not given")
         return as_rule_set(rules["rules"], model, first, last)
     base = as_rule_set(str(rules["method"]), model, first, last)
+    changes = rules.get("overrides") or {}
+    own = tuple(
+        dataclasses.replace(r, use={"method": r.method, **r.overrides, **changes}) if r.use is not None else r
+        for r in base.rules
+    )
     more = as_rule_set(rules.get("rules") or [], model)
-    return RuleSet(base.rules + more.rules, base.keep_first, base.keep_last)
+    return RuleSet(own + more.rules, base.keep_first, base.keep_last)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bnnapps.errors import BinarizeError
-from bnnapps.validation import Record, deep_set, validated
+from bnnapps.validation import Record, deep_set, field_paths, validated
 
 EstimatorName = Literal["identity", "clip", "polynomial", "ede", "swish"]
 
@@ -160,6 +160,11 @@ def override(spec: Spec, changes: dict[str, Any], where: str) -> Spec:
         else:
             deep_set(values, key.split("."), value)
     return validated(type(spec), values, where, BinarizeError)
+
+
+def accepts(spec: Spec, key: str) -> bool:
+    """Whether the record has the dotted field `key` (or, for `activation_bits`, any activation)."""
+    return bool(activation_paths(spec)) if key == "activation_bits" else key in set(field_paths(type(spec)))
 
 
 def activation_paths(spec: Record, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

@@ -14,6 +14,8 @@ class BinarizeConfig(Record):
 
     method: str | None = None
     """A method's name: its own rules come first."""
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    """Changes to the parts of the method, such as `activation_bits: 2`; a kind of layer without the part ignores it."""
     rules: list[dict[str, Any]] = Field(default_factory=list)
     """Further rules, each with `match`, `types`, and one of `use` and `keep`."""
     keep_first: int | None = Field(default=None, ge=0)
@@ -29,7 +31,7 @@ class BinarizeConfig(Record):
 
     def as_rules(self) -> dict[str, Any]:
         """In the form that `bnnapps.plan` takes."""
-        return {k: v for k, v in self.model_dump().items() if v not in (None, [])}
+        return {k: v for k, v in self.model_dump().items() if v not in (None, [], {})}
 
 
 class GroupConfig(Record):

@@ -67,4 +67,4 @@ def bars_by_kind(pairs: Sequence[tuple[str, float, float]], most: int = 6) -> li
     if len(bars) <= most:
         return bars
     rest = bars[most - 1 :]
-    return [*bars[: most - 1], Bars("others", sum(b.before for b in rest), 0.0)]
+    return [*bars[: most - 1], Bars("others", sum(b.before for b in rest), sum(b.after for b in rest))]

@@ -161,9 +161,9 @@ def _line(axes: Axes, series: Series, colour: str, gid: str, width: float, noisy
 def _steps_axis(axes: Axes, steps: int) -> None:
     axes.set_xlim(0, 1.02 * max(1, steps))
     axes.set_xlabel("steps")
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _log_axis(axes: Axes) -> None:

@@ -118,7 +118,7 @@ def _beside(role: str, stage: Stage, metric: str, value: float) -> str:
     who = role if stage.name == role else f"{role} '{stage.name}'"
     text = f"{who}: {numbers.metric(other)}"
     maximize = stage.result is None or stage.result.maximize
-    return f"{text} ({numbers.percent(value / other)} kept)" if maximize and other > 0 else text
+    return f"{text} ({numbers.percent(value / other)} of it)" if maximize and other > 0 else text
 
 
 def _size(run: Run) -> Tile | None:

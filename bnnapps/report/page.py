@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from bnnapps.profile.table import short, size
 from bnnapps.report import numbers
@@ -52,7 +52,14 @@ def render_report(run: Run, sections: Sequence[Section] = ()) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    jinja.filters["breakable"] = breakable
     return jinja.get_template("report.html.j2").render(context(run, sections))
+
+
+def breakable(name: str) -> Markup:
+    """A dotted name or a path that may break behind its dots, underscores and slashes."""
+    text = str(escape(name)).replace("/", "/<wbr>")
+    return Markup(text.replace(".", ".<wbr>").replace("_", "_<wbr>"))
 
 
 def context(run: Run, sections: Sequence[Section] = ()) -> dict[str, Any]:

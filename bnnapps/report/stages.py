@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bnnapps.report import numbers
 from bnnapps.report.layers import bits_of
+from bnnapps.report.records import StageResult
 from bnnapps.report.run import Run, Stage
 from bnnapps.report.series import Curves, curves
 
@@ -60,9 +61,17 @@ def _row(run: Run, stage: Stage) -> StageRow:
         selected=selected,
         steps=_done(result.steps if result is not None else logged, planned_steps) + (" so far" if logged else ""),
         epochs=_done(result.epochs if result is not None else None, planned_epochs),
-        seconds=numbers.duration(result.seconds) if result is not None and result.seconds is not None else "",
+        seconds=_time(result) if result is not None else "",
         state=stage.state,
     )
+
+
+def _time(result: StageResult) -> str:
+    """How long it took; a stage that went on after a kill knows only the time since then."""
+    if result.seconds is None:
+        return ""
+    text = numbers.duration(result.seconds)
+    return text if result.resumed_from_step is None else f"{text} since step {result.resumed_from_step:,}"
 
 
 def _network(stage: Stage) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from zoo import build
 
 import bnnapps
 from bnnapps.binarize import Rule, RuleSet
@@ -159,6 +160,35 @@ def test_a_recipe_may_give_a_method_and_rules_on_top_of_it() -> None:
     assert [e.name for e in plan.binarized] == [*CONVS, HEAD]
     assert as_rule_set({"method": "bibert", "keep_first": 3}, network()).keep_first == 3
     assert as_rule_set({"method": "bibert", "rules": None}, network()).keep_first == 0
+
+
+def test_a_recipe_may_change_the_parts_of_its_method() -> None:
+    recipe = {"method": "xnor", "overrides": {"activation.scale": "none", "pad_value": 1, "weight.scale": "none"}}
+    recipe |= {"rules": [{"match": CONVS[0], "use": {"method": "xnor", "pad_value": -1}}]}
+    specs: dict[str, Any] = {e.name: e.spec for e in bnnapps.plan(network(), recipe).entries}
+    for name in (*CONVS[1:], DOWN):
+        assert specs[name].activation.scale == "none"
+        assert specs[name].weight.scale == "none"
+    assert [specs[n].pad_value for n in CONVS] == [-1, 1, 1, 1]
+    assert specs[CONVS[0]].activation.scale == "input_map"
+    assert not hasattr(specs[DOWN], "pad_value")
+
+
+def test_a_recipe_may_change_a_method_whose_rules_have_overrides_of_their_own() -> None:
+    recipe = {"method": "bit", "overrides": {"activation_bits": 2, "softmax": False}}
+    specs: dict[str, Any] = {e.name: e.spec for e in bnnapps.plan(build("bert"), recipe).binarized}
+    second, attention = "bert.encoder.layer.0.output.dense", "bert.encoder.layer.0.attention.self"
+    assert specs[second].activation.bits == 2
+    assert specs[second].activation.unsigned
+    assert not specs[attention].softmax
+    assert {specs[attention].query.bits, specs[attention].weights.bits} == {2}
+
+
+def test_one_rule_for_several_kinds_gives_each_what_it_can_have() -> None:
+    rules = [Rule(types=["conv2d", "linear"], use={"method": "bnn", "pad_value": 1, "activation_bits": 1})]
+    specs: dict[str, Any] = {e.name: e.spec for e in bnnapps.plan(network(), rules).entries}
+    assert specs[CONVS[0]].pad_value == 1
+    assert specs[DOWN] == bnnapps.methods.get_method("bnn").layers["linear"]
 
 
 def test_counts_of_a_method_are_its_own() -> None:

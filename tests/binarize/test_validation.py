@@ -18,7 +18,7 @@ class Outer(Record):
     inner: Inner = Inner()
     other: Inner | None = None
     rate: float = 0.5
-    names: list[str] = []
+    names: tuple[str, ...] = ()
     required: str
 
 
@@ -34,7 +34,7 @@ MESSAGES: list[tuple[dict[str, Any], list[str]]] = [
     ({"required": "x", "inner": {"size": True}}, ["key 'inner.size' is True; "]),
     ({"required": "x", "inner": {"name": "c"}}, ["key 'inner.name' is 'c'; ", "'a' or 'b'"]),
     ({"required": 3}, ["key 'required' is 3; ", "string"]),
-    ({"required": "x", "names": ["a", 2]}, ["key 'names.1' is 2; "]),
+    ({"required": "x", "names": ("a", 2)}, ["key 'names.1' is 2; "]),
     ({"required": "x", "inner": 5}, ["key 'inner' is 5; "]),
     (
         {"rate": "x", "inner": {"size": "y"}},

@@ -78,6 +78,13 @@ COMPOSITION: list[tuple[str, str, str, Any]] = [
     ("binarybert", "linear", "activation.scale", "uniform"),
     ("binarybert", "embedding", "weight.scale_over", "filter"),
     ("binarybert", "attention", "weights.unsigned", True),
+    ("binarybert_a4", "linear", "weight.kind", "split"),
+    ("binarybert_a4", "linear", "activation.bits", 4),
+    ("binarybert_a4", "linear", "activation.scale", "elastic"),
+    ("binarybert_a4", "attention", "weights.unsigned", True),
+    ("binarybert_a4", "nonlinearity", "becomes", "relu"),
+    ("binarybert_ternary_a4", "linear", "weight.kind", "ternary"),
+    ("binarybert_ternary_a4", "attention", "query.bits", 4),
     ("binarybert_ternary", "linear", "weight.kind", "ternary"),
     ("binarybert_ternary", "linear", "weight.scale_over", "layer"),
     ("binarybert_ternary", "embedding", "weight.scale_over", "filter"),
@@ -206,7 +213,7 @@ FEED_FORWARD: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
 
 
 @pytest.mark.parametrize("model", FEED_FORWARD)
-@pytest.mark.parametrize("method", ["bit", "binarybert", "binarybert_ternary"])
+@pytest.mark.parametrize("method", ["bit", "binarybert", "binarybert_ternary", "binarybert_a4"])
 def test_the_second_feed_forward_layer_reads_unsigned_codes(method: str, model: str) -> None:
     make, second, other = FEED_FORWARD[model]
     found = specs(bnnapps.plan(make(), method, keep_last=0))
@@ -215,11 +222,11 @@ def test_the_second_feed_forward_layer_reads_unsigned_codes(method: str, model: 
     assert found[second].weight == found[other].weight
 
 
-def test_bit_replaces_the_smooth_activation_and_the_others_do_not() -> None:
-    for method in (m.name for m in methods() if "attention" in m.layers):
-        plan = bnnapps.plan(build("bert"), method)
-        becomes = [e.name for e in plan.binarized if e.type == "gelu"]
-        assert len(becomes) == (2 if method == "bit" else 0), method
+@pytest.mark.parametrize("method", [m.name for m in methods() if "attention" in m.layers])
+def test_only_methods_of_few_bits_with_a_learned_scale_replace_gelu(method: str) -> None:
+    plan = bnnapps.plan(build("bert"), method)
+    replaced = [e.name for e in plan.binarized if e.type == "gelu"]
+    assert len(replaced) == (2 if method in ("bit", "binarybert_a4", "binarybert_ternary_a4") else 0)
 
 
 def test_gelu_becomes_relu_forward_and_backward() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-VOID = {"meta", "br", "img", "link", "hr", "input", "base", "source"}
+VOID = {"meta", "br", "img", "link", "hr", "input", "base", "source", "wbr"}
 REFERRING = {"src", "href", "xlink:href", "srcset", "action", "poster", "data", "background"}
 
 
@@ -36,7 +36,11 @@ class Page(HTMLParser):
             self.problems.append(f"</{tag}> at {self.getpos()} closes nothing")
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self._open:
+        if "style" in self._open:
+            return
+        if self.elements and self.elements[-1][0] == "wbr" and self.texts:
+            self.texts[-1] += data
+        else:
             self.texts.append(data)
 
     @property

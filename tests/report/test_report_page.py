@@ -67,7 +67,7 @@ def test_headline_numbers(finished: RunFolder) -> None:
     summary = finished.read_json("summary.json")
     assert "bibert on miniglue sst2 (generated)" in text
     assert "generated data train 2,000 dev 500" in text
-    assert "dev accuracy 0.8100 teacher: 0.8800 (92.0 % kept)" in text
+    assert "dev accuracy 0.8100 teacher: 0.8800 (92.0 % of it)" in text
     assert f"{summary['float_bytes'] / summary['packed_bytes']:.1f}× smaller than float32" in text
     assert "binary layers 10 of 11" in text
     assert "exports equal up to rounding" in text
@@ -183,7 +183,7 @@ def test_run_of_one_float_stage(tmp_path: Path) -> None:
     assert "float on miniglue sst2 (generated)" in text
     assert "the network of the last stage is a float one" in text
     assert "dev accuracy 0.8800" in text
-    assert "kept)" not in text
+    assert "of it)" not in text
 
 
 PARTS = {
@@ -257,7 +257,14 @@ def test_metric_that_should_be_small_says_nothing_is_kept(folder: RunFolder) -> 
         folder.write_json(name, folder.read_json(name) | {"maximize": False})
     text = page_of(folder).text
     assert "teacher: 0.8800" in text
-    assert "kept)" not in text
+    assert "of it)" not in text
+
+
+def test_time_of_a_resumed_stage_is_that_since_the_resume(folder: RunFolder) -> None:
+    without_curves(folder)
+    stage = folder.read_json("stages/2-student/result.json")
+    folder.write_json("stages/2-student/result.json", stage | {"resumed_from_step": 600})
+    assert "3 min 8 s since step 600" in page_of(folder).text
 
 
 def test_numbers_that_are_not_finite_do_not_break_it(folder: RunFolder) -> None:

@@ -244,9 +244,7 @@ def test_hidden_states_and_attentions_can_be_asked_for(name: str, implementation
 @pytest.mark.parametrize("name", ["BERT", "RoBERTa", "ELECTRA", "ViT", "DistilBERT"])
 def test_one_attention_can_stay_float_next_to_binary_ones(name: str) -> None:
     model, given = build(name), inputs(name)
-    kept, changed = [
-        n for n, m in model.named_modules() if type(m).__name__.endswith("Attention") and hasattr(m, "config")
-    ][-2:]
+    kept = [n for n, m in model.named_modules() if type(m).__name__.endswith("Attention") and hasattr(m, "config")][-2]
     layer = model.get_submodule(kept)
     seen: list[str] = []
     rules = [bnnapps.Rule(types=["hf.SelfAttention"], use="bibert"), bnnapps.Rule(match=kept, keep="for comparison")]
