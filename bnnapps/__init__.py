@@ -30,14 +30,17 @@ from bnnapps.binarize import (
 )
 from bnnapps.errors import BinarizeError, BnnappsError
 from bnnapps.nn.progress import set_progress
+from bnnapps.profile import LayerRow, Summary, summarize
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BinarizeError",
     "BnnappsError",
+    "LayerRow",
     "Plan",
     "Rule",
+    "Summary",
     "apply_constraints",
     "apply_plan",
     "assert_ran",
@@ -49,6 +52,7 @@ __all__ = [
     "plan_of",
     "restore",
     "set_progress",
+    "summarize",
 ]
 
 

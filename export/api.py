@@ -19,7 +19,7 @@ from bnnapps.errors import ExportError, MissingExtraError, UsageError
 from bnnapps.export.dialects import get_dialect
 from bnnapps.export.graph.exportable import check_exportable
 from bnnapps.export.graph.freeze import settled
-from bnnapps.export.graph.inputs import read_inputs, samples_of
+from bnnapps.export.graph.inputs import read_inputs
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -104,13 +104,13 @@ def export(
 
     import onnx_ir as ir
 
-    from bnnapps.export.flow import Work, carry_out
+    from bnnapps.export.flow import begin, carry_out
     from bnnapps.export.parity import check_parity
     from bnnapps.export.session import serialized
 
     own = settled(model)
     inputs = read_inputs(own, example_inputs, dynamic_batch)
-    work, results = carry_out(chosen.steps, Work(own, inputs, samples_of(inputs, seed), opset, dialect))
+    work, results = carry_out(chosen.steps, begin(own, inputs, opset, dialect, seed))
     proto = ir.to_proto(work.onnx)
     parity = check_parity(proto, work.deployed, inputs, work.samples, work.sites)
     axes = {name: axis for name, axis in inputs.axes(work.sequence).items() if axis}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import onnx_ir as ir
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bnnapps.errors import ExportError
 from bnnapps.export.compare import largest_difference, rounding_excess
 from bnnapps.export.graph.freeze import Frozen
-from bnnapps.export.graph.inputs import Inputs, Tensors
+from bnnapps.export.graph.inputs import Inputs, Tensors, failing, of_one_length, samples_of, shapes_of
 from bnnapps.export.graph.replay import replay
 from bnnapps.export.graph.trace import outputs_of
 from bnnapps.export.passes.sites import Site, marked_sites, runnable
@@ -105,6 +105,29 @@ class Dialect:
     steps: tuple[Step, ...]
 
 
+def begin(model: nn.Module, inputs: Inputs, opset: int, dialect: str, seed: int) -> Work:
+    """What the first step starts from: the model runs on every sample that is left.
+
+    A model that takes sequences of one length alone is exported with that length.
+
+    Raises:
+        ExportError: the model cannot run on the example inputs, or on another batch size.
+
+    """
+    work = Work(model, inputs, samples_of(inputs, seed), opset, dialect)
+    trouble = failing(model, inputs, work.samples)
+    if trouble is not None and inputs.sequence:
+        tried, reason = shapes_of(trouble[0]), trouble[1]
+        note = f"the sequence length is fixed at {inputs.sequence}: for {tried} the model raises {reason}"
+        samples = of_one_length(inputs, work.samples)
+        work = replace(work, inputs=replace(inputs, sequence=None), samples=samples, notes=(note,))
+        trouble = failing(model, inputs, samples)
+    if trouble is not None:
+        advice = "; pass dynamic_batch=False if its batch size is fixed" if trouble[0] is not work.samples[0] else ""
+        raise ExportError(f"the model cannot run on {shapes_of(trouble[0])}: {trouble[1]}{advice}")
+    return work
+
+
 def carry_out(steps: Sequence[Step], work: Work) -> tuple[Work, tuple[StepResult, ...]]:
     """Run the steps in order; each is checked against the outputs of the one before.
 
@@ -158,8 +181,10 @@ def check_sizes(work: Work) -> None:
         expected = [value.shape for value in _torch_outputs(work, tensors).values()]
         found = [value.shape for value in run(session, tensors).values()]
         if expected != found:
-            sizes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
-            raise ExportError(f"for {sizes} the graph gives outputs of shape {found}, torch of {expected}")
+            shapes = [tuple(shape) for shape in found], [tuple(shape) for shape in expected]
+            raise ExportError(
+                f"for {shapes_of(tensors)} the graph gives outputs of shape {shapes[0]}, torch {shapes[1]}"
+            )
 
 
 @torch.no_grad()

@@ -165,8 +165,8 @@ def as_rule_set(
     """Everything that `plan` accepts, as one rule set.
 
     A method's name stands for that method's own rules and counts; a list of rules keeps one first and one last
-    layer unless told otherwise; a mapping has the keys `method` (its rules come first, changed by `overrides`), `rules`, or
-    both, and `keep_first`, `keep_last`.
+    layer unless told otherwise; a mapping has the keys `method` (its rules come first, changed by `overrides`),
+    `rules`, or both, and `keep_first`, `keep_last`.
     """
     if isinstance(rules, RuleSet):
         found = rules

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -18,6 +17,7 @@ from bnnapps.nn.spec import (
     Spec,
     WeightSpec,
 )
+from bnnapps.stacking import stack_key, stacked_name
 
 if TYPE_CHECKING:
     from bnnapps.binarize.plan import Entry, Plan
@@ -33,7 +33,7 @@ def plan_table(plan: Plan) -> Group:
         entry = entries[0]
         becomes = Text(entry.method, style="bold green") if entry.method else Text("real", style="dim")
         table.add_row(
-            _name(entries),
+            stacked_name([e.name for e in entries]),
             entry.type,
             becomes,
             describe(entry.spec) if entry.spec else "",
@@ -77,7 +77,8 @@ def _weight(spec: WeightSpec | None) -> str:
 def _activation(spec: ActivationSpec | None) -> str:
     if spec is None:
         return "real"
-    code = f"{spec.bits} bits" if spec.bits > 1 else ("0,1" if spec.unsigned else "±1")
+    several = f"{spec.bits} bits" + (" unsigned" if spec.unsigned else "")
+    code = several if spec.bits > 1 else ("0,1" if spec.unsigned else "±1")
     scale = {"none": "", "elastic": " elastic", "uniform": " uniform", "input_map": " K"}[spec.scale]
     return code + scale + (" shifted" if spec.shift != "none" else "")
 
@@ -86,19 +87,6 @@ def _stacked(entries: tuple[Entry, ...]) -> list[list[Entry]]:
     """Entries that differ only in numbers inside their names, together."""
     groups: dict[tuple[object, ...], list[Entry]] = {}
     for e in entries:
-        key = (re.sub(r"\d+", "#", e.name), e.type, e.method, repr(e.spec), e.reason)
+        key = (stack_key(e.name), e.type, e.method, repr(e.spec), e.reason)
         groups.setdefault(key, []).append(e)
     return list(groups.values())
-
-
-def _name(entries: list[Entry]) -> str:
-    if len(entries) == 1:
-        return entries[0].name or "(the model itself)"
-    numbers = [re.findall(r"\d+", e.name) for e in entries]
-    parts = re.split(r"\d+", entries[0].name)
-    name = parts[0]
-    for i, part in enumerate(parts[1:]):
-        values = sorted({int(n[i]) for n in numbers})
-        name += f"{{{values[0]}..{values[-1]}}}" if len(values) > 1 else str(values[0])
-        name += part
-    return f"{name}  ×{len(entries)}"

@@ -106,10 +106,10 @@ def summary(
 ) -> None:
     """Show operations and sizes of a run's model, layer by layer."""
     from bnnapps.profile import summarize
-    from bnnapps.training.runner import open_run
+    from bnnapps.training.runner import first_of, open_run
 
     task, model, _ = open_run(run_folder)
-    found = summarize(model, task.example_inputs())
+    found = summarize(model, first_of(task.example_inputs()))
     print(json.dumps(found.to_dict())) if as_json else print(found)
 
 
@@ -132,7 +132,7 @@ def export(
 ) -> None:
     """Export a run's model to ONNX, and check it against torch."""
     import bnnapps.export
-    from bnnapps.training.runner import export_model, open_run
+    from bnnapps.training.runner import export_model, open_run, refresh_report
 
     if list_steps:
         show.rows([{"step": name, "does": does} for name, does in bnnapps.export.list_steps(dialect)], as_json)
@@ -143,6 +143,7 @@ def export(
     task, model, folder = open_run(run_folder)
     with logged(folder.root / "log.txt", quiet=as_json) as console:
         found = export_model(task, model, folder, dialect, console)
+        refresh_report(folder)
     parity = json.loads((folder.root / found["path"]).with_suffix(".parity.json").read_text(encoding="utf-8"))
     if as_json:
         print(json.dumps(found | {"parity": parity}))

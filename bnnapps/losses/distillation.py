@@ -163,24 +163,40 @@ def score_mse(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor
         mask: (B, L), 1 at tokens. Entries of padding are set to 0 on both sides; the mean still divides by all
             entries, as in the released code.
 
+    A student with fewer heads than its teacher, such as BinaryBERT's ternary network of half the width, has no head
+    to pair with each of the teacher's: then the scores averaged over the heads are compared.
+
     BiBERT (2022) shows that this loss harms a student whose attention is binarized without a softmax.
 
     """
-    pairs = _paired("attention scores", student, teacher)
+    pairs = [_matched_heads(s, t) for s, t in _counted("attention scores", student, teacher)]
+    for s, t in pairs:
+        _same_shape("attention scores", s, t)
     if mask is not None:
         pairs = [(without_padding(s, mask), without_padding(t, mask)) for s, t in pairs]
     return torch.stack([F.mse_loss(s, t) for s, t in pairs]).sum()
 
 
-def _paired(what: str, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+def _matched_heads(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    if student.dim() == teacher.dim() == 4 and student.shape[1] != teacher.shape[1]:
+        return student.mean(dim=1, keepdim=True), teacher.mean(dim=1, keepdim=True)
+    return student, teacher
+
+
+def _counted(what: str, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     if len(student) != len(teacher) or not student:
         raise UsageError(
             f"{what}: the student has {len(student)} and the teacher {len(teacher)}: they must have as many layers, "
             "at least one"
         )
-    for s, t in zip(student, teacher, strict=True):
-        _same_shape(what, s, t)
     return list(zip(student, teacher, strict=True))
+
+
+def _paired(what: str, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    pairs = _counted(what, student, teacher)
+    for s, t in pairs:
+        _same_shape(what, s, t)
+    return pairs
 
 
 def _same_shape(what: str, student: Tensor, teacher: Tensor) -> None:

@@ -55,13 +55,17 @@ _EIGHT = ActivationSpec(bits=8, scale="uniform")
 _FOUR = ActivationSpec(bits=4, scale="elastic")
 
 BINARYBERT_TERNARY = register_method(
-    _method("binarybert_ternary", "ternary", _EIGHT, "the ternary network that BinaryBERT starts from, 8-bit activations")
+    _method(
+        "binarybert_ternary", "ternary", _EIGHT, "the ternary network that BinaryBERT starts from, 8-bit activations"
+    )
 )
 BINARYBERT = register_method(
     _method("binarybert", "split", _EIGHT, "two binary weights for each ternary one, 8-bit activations")
 )
 BINARYBERT_TERNARY_A4 = register_method(
-    _method("binarybert_ternary_a4", "ternary", _FOUR, "the same start with 4-bit activations of learned step, and ReLU")
+    _method(
+        "binarybert_ternary_a4", "ternary", _FOUR, "the same start with 4-bit activations of learned step, and ReLU"
+    )
 )
 BINARYBERT_A4 = register_method(
     _method("binarybert_a4", "split", _FOUR, "BinaryBERT with 4-bit activations of learned step, and ReLU")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -71,17 +71,18 @@ def _takes(group: GroupConfig, name: str, kind: str) -> bool:
     return group.of in ("all", kind) and (group.match is None or fnmatch.fnmatchcase(name, group.match))
 
 
-def make_optimizer(model: nn.Module, config: OptimizerConfig, lr: float) -> torch.optim.Optimizer:
-    """The optimizer of the recipe over the model's groups."""
+def make_optimizer(model: nn.Module, config: OptimizerConfig, lr: float, fused: bool = False) -> torch.optim.Optimizer:
+    """The optimizer of the recipe over the model's groups; `fused`: one kernel a step, where PyTorch has it."""
     groups = parameter_groups(model, config, lr)
-    adaptive = {
+    if config.name == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=lr, eps=config.eps, momentum=config.momentum)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum)
+    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
         "adamw": torch.optim.AdamW,
         "adam": torch.optim.Adam,
         "radam": torch.optim.RAdam,
         "nadam": torch.optim.NAdam,
     }
-    if config.name in adaptive:
-        return adaptive[config.name](groups, lr=lr, betas=config.betas, eps=config.eps)
-    if config.name == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=lr, eps=config.eps, momentum=config.momentum)
-    return torch.optim.SGD(groups, lr=lr, momentum=config.momentum)
+    more = {"fused": True} if fused and config.name in ("adamw", "adam") else {}
+    return kinds[config.name](groups, lr=lr, betas=config.betas, eps=config.eps, **more)

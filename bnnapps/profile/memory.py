@@ -6,8 +6,8 @@ import bisect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch._C._autograd import _get_sequence_nr
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -47,8 +47,8 @@ def kept_for_backward(model: nn.Module, forward: Callable[[], Tensor]) -> dict[s
         )
     names = {module: name for name, module in model.named_modules()}
     kept: dict[str, int] = {}
-    for module, size in ledger.charged(loss):
-        name = "" if module is None else names[module]
+    for owner, size in ledger.charged(loss):
+        name = "" if owner is None else names[owner]
         kept[name] = kept.get(name, 0) + size
     return kept
 
@@ -72,7 +72,7 @@ class _Ledger(TorchDispatchMode):
         self._switch()
 
     def _switch(self) -> None:
-        self._since.append(torch.autograd._get_sequence_nr())
+        self._since.append(_get_sequence_nr())
         self._at_work.append(self._stack[-1] if self._stack else None)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

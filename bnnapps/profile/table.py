@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+
+from bnnapps.stacking import stack_key, stacked_name
 
 if TYPE_CHECKING:
     from bnnapps.profile.summary import LayerRow, Summary
@@ -25,7 +26,7 @@ def summary_table(summary: Summary) -> Group:
     for rows in _stacked(shown):
         row = rows[0]
         table.add_row(
-            _name([r.name for r in rows]),
+            stacked_name([r.name for r in rows]),
             "not run" if row.shape is None else "×".join(map(str, row.shape)),
             Text(f"{_bits(row.weight_bits)} · {_bits(row.activation_bits)}", style="green" if row.binary else ""),
             *(short(sum(values)) for values in zip(*(_numbers(r) for r in rows), strict=True)),
@@ -81,18 +82,5 @@ def _stacked(rows: Sequence[LayerRow]) -> list[list[LayerRow]]:
     groups: dict[tuple[object, ...], list[LayerRow]] = {}
     for r in rows:
         numbers = (r.shape, r.weight_bits, r.activation_bits, r.binary, *_numbers(r))
-        groups.setdefault((re.sub(r"\d+", "#", r.name), r.kind, *numbers), []).append(r)
+        groups.setdefault((stack_key(r.name), r.kind, *numbers), []).append(r)
     return list(groups.values())
-
-
-def _name(names: list[str]) -> str:
-    """One name for several that differ in their numbers: layer.{0..11}.query  ×12."""
-    if len(names) == 1:
-        return names[0] or "(the model itself)"
-    text, numbers = re.split(r"\d+", names[0]), [re.findall(r"\d+", n) for n in names]
-    name = text[0]
-    for i, part in enumerate(text[1:]):
-        values = sorted({int(n[i]) for n in numbers})
-        name += f"{{{values[0]}..{values[-1]}}}" if len(values) > 1 else str(values[0])
-        name += part
-    return f"{name}  ×{len(names)}"

@@ -136,19 +136,15 @@ class TrainConfig(Training):
 
     @model_validator(mode="after")
     def _stages_fit(self) -> TrainConfig:
-        names: list[str] = []
-        for stage in self.stages or [None]:
-            source = stage if stage is not None else self
-            label = f"stage '{stage.name}'" if stage is not None else "train"
-            epochs = source.epochs if source.epochs is not None or source.steps is not None else self.epochs
-            steps = source.steps if source.epochs is not None or source.steps is not None else self.steps
-            if (epochs is None) == (steps is None):
-                raise ValueError(f"{label}: give exactly one of 'epochs' and 'steps'")
-            if stage is None:
-                continue
-            if stage.name in names:
+        if not self.stages:
+            _one_length("train", self.epochs, self.steps)
+        names = [stage.name for stage in self.stages]
+        for i, stage in enumerate(self.stages):
+            own = stage.epochs is not None or stage.steps is not None
+            source = stage if own else self
+            _one_length(f"stage '{stage.name}'", source.epochs, source.steps)
+            if stage.name in names[:i]:
                 raise ValueError(f"two stages are named '{stage.name}'")
-            names.append(stage.name)
         return self
 
     def resolved(self) -> list[ResolvedStage]:
@@ -163,6 +159,11 @@ class TrainConfig(Training):
                 own = {"epochs": None, "steps": None} | own
             found.append(ResolvedStage(name=stage.name, binarize=stage.binarize, width=stage.width, **base | own))
         return found
+
+
+def _one_length(label: str, epochs: int | None, steps: int | None) -> None:
+    if (epochs is None) == (steps is None):
+        raise ValueError(f"{label}: give exactly one of 'epochs' and 'steps'")
 
 
 class ResolvedStage(Training):

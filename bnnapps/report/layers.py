@@ -12,7 +12,7 @@ from bnnapps.binarize.table import describe
 from bnnapps.nn.spec import ActivationSpec, LinearSpec, WeightSpec
 from bnnapps.profile.table import short, size
 from bnnapps.report.records import Costs, LayerCost
-from bnnapps.report.stacking import stack_key, stacked_name
+from bnnapps.stacking import stack_key, stacked_name
 
 T = TypeVar("T")
 

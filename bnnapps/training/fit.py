@@ -63,7 +63,8 @@ def fit_stage(
     checkpoints = folder / "checkpoints"
     last = checkpoints / "last.ckpt"
     go_on = resume and last.is_file()
-    start_step = int(load_file(last)["global_step"]) if go_on else 0
+    saved: dict[str, Any] = load_file(last) if go_on else {"global_step": 0, "bnnapps": {"seconds": 0.0}}
+    start_step, earlier = int(saved["global_step"]), float(saved["bnnapps"]["seconds"])
     best = ModelCheckpoint(
         checkpoints,
         filename="best",
@@ -73,7 +74,7 @@ def fit_stage(
         enable_version_counter=False,
     )
     live = console.is_terminal and not console.quiet and task.recipe.trainer.get("enable_progress_bar", True)
-    began = time.monotonic()
+    began = module.began = time.monotonic() - earlier
     with warnings.catch_warnings():
         for pattern in _NOISE:
             warnings.filterwarnings("ignore", pattern)
@@ -107,6 +108,7 @@ def fit_stage(
         "last": last_metrics,
         "best": best_metrics,
         "monitor": task.monitor,
+        "maximize": task.maximize,
         "selected": stage.select,
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,6 +46,8 @@ class BinaryModule(pl.LightningModule):
         self.seed = seed
         # Kept out of the module tree, so that neither checkpoints nor optimizers see it.
         self.__dict__["teacher"] = None if teacher is None else teacher.eval().requires_grad_(False)
+        self.fraction = 0.0
+        self.began = time.monotonic()
         self._predictions: list[tuple[Tensor, Tensor, int]] = []
 
     teacher: nn.Module | None
@@ -110,7 +113,9 @@ class BinaryModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The recipe's optimizer."""
-        return make_optimizer(self.model, self.stage.optimizer, self.stage.lr)
+        # Lightning cannot clip gradients under mixed precision for an optimizer that is fused.
+        fused = self.trainer.precision == "32-true"
+        return make_optimizer(self.model, self.stage.optimizer, self.stage.lr, fused)
 
     # Evaluation
 
@@ -144,4 +149,5 @@ class BinaryModule(pl.LightningModule):
         checkpoint["bnnapps"] = {
             "stage": self.stage.name,
             "plan": plan_of(self.model).to_dict() if is_binarized(self.model) else None,
+            "seconds": time.monotonic() - self.began,
         }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from bnnapps.binarize import Plan, is_binarized, plan_of
 from bnnapps.errors import RecipeError, UsageError
@@ -19,11 +20,12 @@ from bnnapps.profile import summarize
 from bnnapps.recipe.load import as_recipe, dump_recipe
 from bnnapps.recipe.reader import read_yaml
 from bnnapps.recipe.schema import Recipe, ResolvedStage
+from bnnapps.report import write_report
 from bnnapps.training.checkpoint import save_model
 from bnnapps.training.fit import check_trainer, fit_stage
 from bnnapps.training.folder import RunFolder, environment, write_text
 from bnnapps.training.stages import StageModels, check_stages, open_model
-from bnnapps.training.task import Task
+from bnnapps.training.task import Section, Task
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,32 @@ def run_recipe(recipe: Recipe, out: str | Path, console: Console, resume: bool =
     results = [_run_stage(task, number, plans, folder, console, resume) for number in range(1, len(plans.stages) + 1)]
     model = open_model(task, folder.stage(len(results), results[-1]["stage"]) / "model.ckpt")
     save_model(model, folder.model, architecture=task.architecture(model), task=recipe.task)
-    summary = summarize(model, task.example_inputs())
+    summary = summarize(model, first_of(task.example_inputs()))
     folder.write_json("summary.json", summary.to_dict())
     if is_binarized(model):
         folder.write_json("plan.json", plan_of(model).to_dict())
     result: dict[str, Any] = {"task": recipe.task, "data": plans.data, "monitor": task.monitor, "stages": results}
     result["exports"] = [export_model(task, model, folder, d, console) for d in recipe.export.dialects]
     folder.write_json("result.json", result)
-    from bnnapps.report import write_report
-
-    write_report(folder, task.sections(model, folder.root))
+    sections = task.sections(model, folder.root)
+    folder.write_json("sections.json", [{"title": s.title, "html": s.html} for s in sections])
+    refresh_report(folder)
     return result
+
+
+def refresh_report(folder: RunFolder) -> Path:
+    """Write the report anew from what lies in the run folder."""
+    sections: Any = folder.read_json("sections.json")
+    return write_report(folder, [Section(s["title"], s["html"]) for s in sections])
+
+
+def first_of(inputs: Any) -> Any:
+    """The first example of a batch of example inputs."""
+    if isinstance(inputs, Mapping):
+        return {name: first_of(value) for name, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)):
+        return type(inputs)(first_of(value) for value in inputs)
+    return inputs[:1] if isinstance(inputs, Tensor) else inputs
 
 
 def _run_stage(

@@ -12,9 +12,9 @@ from bnnapps.errors import ExportError
 from bnnapps.export.flow import Dialect, Step, Work, check_sizes
 from bnnapps.export.graph.freeze import Frozen, freeze, latent_weights, row_codes, weight_codes
 from bnnapps.export.graph.inputs import of_one_length
-from bnnapps.export.graph.product import LONGEST, Dense
+from bnnapps.export.graph.product import Dense
 from bnnapps.export.graph.trace import trace
-from bnnapps.export.passes.audit import Array, Table, audit
+from bnnapps.export.passes.audit import Array, Expected, Table, audit
 from bnnapps.export.passes.clean import clean
 from bnnapps.export.passes.metadata import describe
 from bnnapps.export.passes.sites import lower_marks
@@ -56,10 +56,18 @@ def _describe(work: Work) -> Work:
 
 
 def _audit(work: Work) -> Work:
-    audit(
-        work.onnx, work.sites, stored_codes(work.deployed), embedding_codes(work.deployed), latent_arrays(work.deployed)
-    )
+    audit(work.onnx, work.sites, expected_constants(work.deployed))
     return work
+
+
+def expected_constants(frozen: Frozen) -> Expected:
+    """What the audit holds a graph against, computed from the binarized model anew."""
+    return Expected(
+        one_bit=frozenset(site for site, quantizer in frozen.quantizers().items() if quantizer.one_bit),
+        weights=stored_codes(frozen),
+        tables=embedding_codes(frozen),
+        latent=latent_arrays(frozen),
+    )
 
 
 def stored_codes(frozen: Frozen) -> dict[str, Array]:
@@ -93,7 +101,7 @@ def layer_facts(frozen: Frozen) -> dict[str, dict[str, Any]]:
         layer, _, operation = site.partition("/")
         of_layer = facts[layer]
         of_layer["exact"] = product.exact and of_layer.get("exact", True)
-        if product.terms != LONGEST:
+        if product.terms is not None:
             of_layer.setdefault("terms", {})[operation if operation else "product"] = product.terms
     return facts
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.export.graph.layers import DeployedLinear
-from bnnapps.export.graph.product import LONGEST, Pairwise
+from bnnapps.export.graph.product import Pairwise
 from bnnapps.export.graph.quantizer import Quantizer
 from bnnapps.nn.layers import BinaryHFSelfAttention, BinaryMultiheadAttention
 from bnnapps.nn.layers.attention import AttentionParts
@@ -26,7 +26,7 @@ class DeployedAttention(Parts):
         self.value = Quantizer(f"{site}/value", parts.value)
         self.weights = Quantizer(f"{site}/weights", parts.weights)
         self.scores = Pairwise(f"{site}/scores", head, self.query.largest, self.key.largest, transpose=True)
-        self.context = Pairwise(f"{site}/context", LONGEST, self.weights.largest, self.value.largest)
+        self.context = Pairwise(f"{site}/context", None, self.weights.largest, self.value.largest)
 
     def attend(
         self,

@@ -123,6 +123,23 @@ def of_one_length(inputs: Inputs, samples: Sequence[Tensors]) -> tuple[Tensors, 
     return tuple(s for s in samples if all(t.shape[1:] == inputs.tensors[n].shape[1:] for n, t in s.items()))
 
 
+@torch.no_grad()
+def failing(model: nn.Module, inputs: Inputs, samples: Sequence[Tensors]) -> tuple[Tensors, str] | None:
+    """The first sample that the model itself cannot compute, and what it says; `None` if it computes all of them."""
+    for tensors in samples:
+        try:
+            inputs.call(model, tensors)
+        except (RuntimeError, ValueError, IndexError, TypeError, KeyError) as problem:
+            reason = str(problem).strip().splitlines()
+            return tensors, f"{type(problem).__name__}: {reason[0] if reason else ''}"
+    return None
+
+
+def shapes_of(tensors: Tensors) -> str:
+    """The inputs and their shapes, for messages: "x (2, 3), y (2,)"."""
+    return ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+
+
 def _positional(model: nn.Module, count: int) -> list[str]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     known = [n for n, p in inspect.signature(model.forward).parameters.items() if p.kind in kinds]

@@ -25,16 +25,16 @@ class Product(nn.Module):
 
     Attributes:
         site: the name of this product in the exported file.
-        terms: how many products one output sums up (an attention over positions: `LONGEST`).
+        terms: how many products one output sums up; `None` where they are positions of a sequence.
         exact: whether both operands are codes and |sum| stays under 2^24.
 
     """
 
-    def __init__(self, site: str, terms: int, *largest: int | None) -> None:
+    def __init__(self, site: str, terms: int | None, *largest: int | None) -> None:
         super().__init__()
         self.site = site
         self.terms = terms
-        bound = terms
+        bound = LONGEST if terms is None else terms
         for one in largest:
             bound *= 0 if one is None else one
         self.exact = None not in largest and bound < EXACT_BELOW
@@ -104,7 +104,9 @@ class Convolution(Product):
 class Pairwise(Product):
     """The product of two activations: left @ right, or left @ right^T."""
 
-    def __init__(self, site: str, terms: int, left: int | None, right: int | None, transpose: bool = False) -> None:
+    def __init__(
+        self, site: str, terms: int | None, left: int | None, right: int | None, transpose: bool = False
+    ) -> None:
         super().__init__(site, terms, left, right)
         self.transpose = transpose
 

@@ -63,6 +63,11 @@ class Quantizer(nn.Module):
         """Whether the operand is quantized at all."""
         return self.spec is not None
 
+    @property
+    def one_bit(self) -> bool:
+        """Whether there are two codes, so that one comparison makes them."""
+        return self.spec is not None and self.spec.bits == 1
+
     def forward(self, x: Tensor) -> Tensor:
         """The codes of x."""
         if self.spec is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +20,29 @@ _MOVES_ONLY = ("Identity", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Conc
 _SIGN_TABLES = ((1.0, -1.0), (1.0, 0.0))
 
 
-def audit(
-    model: ir.Model,
-    sites: Iterable[Site],
-    weights: Mapping[str, Array],
-    tables: Mapping[str, Table],
-    latent: Mapping[str, Array],
-) -> None:
+@dataclass(frozen=True)
+class Expected:
+    """What a graph must hold, and must not.
+
+    Attributes:
+        one_bit: the quantizers with two codes, by site.
+        weights: the codes of each constant operand, by site, laid out as the graph stores them.
+        tables: the codes of each embedding, by layer.
+        latent: the latent weights that must not be in the file, by name.
+
+    """
+
+    one_bit: frozenset[str]
+    weights: Mapping[str, Array]
+    tables: Mapping[str, Table]
+    latent: Mapping[str, Array]
+
+
+def audit(model: ir.Model, sites: Iterable[Site], expected: Expected) -> None:
     """Check the structure of a portable graph.
 
     * Every operator is plain ONNX, and the file passes ONNX's own checker.
-    * Codes of one bit come from Where(x >= constant, 1, -1 or 0); nothing takes a bare Sign for them.
+    * Codes of one bit come from Where(x >= constant, 1, -1 or 0), never from a bare Sign.
     * A product of codes is a MatMul or a Conv that is read by the barrier Cast(int32) -> Cast(float) alone.
     * Its constant operand holds exactly the codes of the layer's weight; its other operand is made of codes.
     * The codes of every embedding are in the file, and no latent weight is.
@@ -37,9 +50,7 @@ def audit(
     Args:
         model: the graph.
         sites: its quantizers and products.
-        weights: by site, the codes of each constant operand as the graph must hold them.
-        tables: by layer, the codes of each embedding.
-        latent: the latent weights that must not be in the file, by name.
+        expected: what it must hold.
 
     Raises:
         ExportError: one of these does not hold; the layer is named.
@@ -47,20 +58,18 @@ def audit(
     """
     _check_operators(model)
     values = _values(model)
-    codes: dict[str, str] = {}
-    for site in sites:
-        if site.role == "quantizer":
-            codes[site.result] = site.name
+    sites = tuple(sites)
+    codes = {site.result for site in sites if site.role == "quantizer"}
     for site in sites:
         for name in (site.source, site.result):
             if name not in values:
                 raise ExportError(f"layer '{site.name}': the value '{name}' is not in the graph any more")
-        if site.role == "quantizer":
+        if site.role == "product":
+            _check_product(site, values[site.source], values[site.result], codes, expected.weights)
+        elif site.name.split("#")[0] in expected.one_bit:
             _check_codes(site, values[site.result])
-        else:
-            _check_product(site, values[site.source], values[site.result], codes, weights)
-    _check_tables(model, tables)
-    _check_latent(model, latent)
+    _check_tables(model, expected.tables)
+    _check_latent(model, expected.latent)
     try:
         onnx.checker.check_model(ir.to_proto(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as problem:
@@ -83,29 +92,28 @@ def _values(model: ir.Model) -> dict[str, ir.Value]:
 
 
 def _check_codes(site: Site, value: ir.Value) -> None:
-    node = _producer(value)
-    if node is not None and node.op_type == "Sign":
+    node = value.producer()
+    kind = "nothing" if node is None else node.op_type
+    if kind == "Sign":
         raise ExportError(f"layer '{site.name}': its codes come from Sign, which is 0 at 0 where the layer has +1")
-    if node is None or node.op_type != "Where":
-        return  # several bits: the arithmetic is compared bit for bit when the file runs
-    condition = node.inputs[0]
-    compare = None if condition is None else _producer(condition)
-    table = tuple(float(constant) for constant in _scalars(node.inputs[1:]))
-    if compare is None or compare.op_type != "GreaterOrEqual" or table not in _SIGN_TABLES:
-        kind = "a constant" if compare is None else compare.op_type
-        raise ExportError(
-            f"layer '{site.name}': its codes come from Where({kind}, {table}) instead of x >= constant with 1, -1 or 0"
-        )
+    if node is not None and kind == "Where":
+        condition = node.inputs[0]
+        compare = None if condition is None else condition.producer()
+        table = tuple(float(constant) for constant in _scalars(node.inputs[1:]))
+        if compare is not None and compare.op_type == "GreaterOrEqual" and table in _SIGN_TABLES:
+            return
+        kind = f"Where({'a constant' if compare is None else compare.op_type}, {table})"
+    raise ExportError(f"layer '{site.name}': its codes come from {kind} instead of x >= constant with 1, -1 or 0")
 
 
 def _check_product(
     site: Site,
     product: ir.Value,
     integers: ir.Value,
-    codes: Mapping[str, str],
+    codes: Collection[str],
     weights: Mapping[str, Array],
 ) -> None:
-    node = _producer(product)
+    node = product.producer()
     if node is None or node.op_type not in ("MatMul", "Conv"):
         raise ExportError(f"layer '{site.name}': its product is {'gone' if node is None else node.op_type}")
     if node.op_type == "Conv" and len(node.inputs) > 2 and node.inputs[2] is not None:
@@ -122,7 +130,7 @@ def _check_product(
 
 
 def _check_barrier(site: Site, product: ir.Value, integers: ir.Value) -> None:
-    down, up = _readers(product), _readers(integers)
+    down, up = list(product.consumers()), list(integers.consumers())
     fits = (
         len(down) == 1
         and down[0].op_type == "Cast"
@@ -174,11 +182,11 @@ def _check_latent(model: ir.Model, latent: Mapping[str, Array]) -> None:
                 raise ExportError(f"the latent weight '{name}' is in the file as '{value.name}'")
 
 
-def _made_of_codes(value: ir.Value, codes: Mapping[str, str]) -> bool:
+def _made_of_codes(value: ir.Value, codes: Collection[str]) -> bool:
     """Whether a value is codes that were only moved, or padded with a code."""
     if value.name in codes:
         return True
-    node = _producer(value)
+    node = value.producer()
     if node is None:
         return False
     if node.op_type == "Pad":
@@ -189,14 +197,6 @@ def _made_of_codes(value: ir.Value, codes: Mapping[str, str]) -> bool:
         return False
     moved = node.inputs if node.op_type == "Concat" else node.inputs[:1]
     return all(v is not None and _made_of_codes(v, codes) for v in moved)
-
-
-def _producer(value: ir.Value) -> ir.Node | None:
-    return value.producer()
-
-
-def _readers(value: ir.Value) -> list[ir.Node]:
-    return list(value.consumers())
 
 
 def _cast_type(node: ir.Node) -> int:

@@ -144,7 +144,7 @@ DESCRIBED: list[tuple[str, str, dict[str, Any], str]] = [
         "bit",
         "attention",
         {"activation_bits": 2},
-        "q 2 bits elastic, k 2 bits elastic, v 2 bits elastic, a 2 bits elastic, softmax",
+        "q 2 bits elastic, k 2 bits elastic, v 2 bits elastic, a 2 bits unsigned elastic, softmax",
     ),
     ("bit", "linear", {}, "±1 α of the layer · ±1 elastic shifted"),
     ("bit", "embedding", {}, "±1 α"),

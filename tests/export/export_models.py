@@ -29,7 +29,7 @@ class Branches(nn.Module):
         self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=4, bias=False)
         self.dilated = nn.Conv2d(8, 8, 3, padding=2, dilation=2)
         self.strided = nn.Conv2d(8, 8, 3, padding=1, stride=2)
-        self.same = nn.Conv2d(8, 8, 2, padding="same")
+        self.same = nn.Conv2d(8, 8, 3, padding="same")
         self.reflected = nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect")
         self.around = nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular")
         self.depthwise = nn.Conv2d(8, 8, 3, groups=8)

@@ -165,6 +165,24 @@ def test_a_model_of_one_length_is_exported_with_that_length_and_says_so(tmp_path
     assert "the sequence length is fixed at 6" in made.notes[0]
 
 
+class Picky(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] != 2 or x.shape[1] != 3:
+            raise ValueError("two rows of three, please")
+        return x + 1
+
+
+def test_a_model_that_cannot_run_on_its_inputs_says_why(tmp_path: Path) -> None:
+    with pytest.raises(
+        ExportError, match=r"the model cannot run on x \(2, 4\): ValueError: two rows of three, please$"
+    ):
+        bnnapps.export.export(Picky(), torch.zeros(2, 4), tmp_path / "model.onnx")
+    with pytest.raises(ExportError, match=r"cannot run on x \(1, 3\): .*; pass dynamic_batch=False if its batch size"):
+        bnnapps.export.export(Picky(), torch.zeros(2, 3), tmp_path / "model.onnx")
+    fixed = bnnapps.export.export(Picky(), torch.zeros(2, 3), tmp_path / "model.onnx", dynamic_batch=False)
+    assert fixed.dynamic == {}
+
+
 # What the library refuses to load
 
 

@@ -15,14 +15,14 @@ from export_models import two_layers
 from bnnapps.errors import ExportError
 from bnnapps.export.api import OPSET
 from bnnapps.export.dialects import get_dialect
-from bnnapps.export.dialects.portable import latent_arrays, layer_facts, stored_codes
+from bnnapps.export.dialects.portable import expected_constants, latent_arrays, layer_facts
 from bnnapps.export.flow import Work, carry_out
 from bnnapps.export.graph.freeze import settled
 from bnnapps.export.graph.inputs import read_inputs, samples_of
 from bnnapps.export.passes.audit import audit
 from bnnapps.export.passes.clean import clean
 from bnnapps.export.passes.metadata import describe
-from bnnapps.export.passes.sites import Site, lower_marks, marked_sites, runnable
+from bnnapps.export.passes.sites import lower_marks, marked_sites, runnable
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +82,8 @@ def test_metadata_says_dialect_sign_and_layers(finished: Work) -> None:
     }
 
 
-def check(work: Work, graph: ir.Model, sites: tuple[Site, ...] | None = None) -> None:
-    frozen = work.deployed
-    audit(graph, work.sites if sites is None else sites, stored_codes(frozen), {}, latent_arrays(frozen))
+def check(work: Work, graph: ir.Model) -> None:
+    audit(graph, work.sites, expected_constants(work.deployed))
 
 
 def test_a_finished_graph_passes_the_audit(finished: Work) -> None:
@@ -107,6 +106,16 @@ def bare_sign(graph: ir.Model) -> None:
 
 def strict_comparison(graph: ir.Model) -> None:
     producer(graph, "0/codes").inputs[0].producer().op_type = "Greater"
+
+
+def arithmetic_sign(graph: ir.Model) -> None:
+    codes = producer(graph, "0/codes")
+    value = codes.outputs[0]
+    same = ir.node("Mul", [codes.inputs[1], value])
+    graph.graph.insert_after(codes, same)
+    value.name = "before"
+    same.outputs[0].name = "0/codes"
+    producer(graph, "0/product").replace_input_with(0, same.outputs[0])
 
 
 def swapped_signs(graph: ir.Model) -> None:
@@ -175,6 +184,7 @@ def dangling_value(graph: ir.Model) -> None:
     [
         (bare_sign, "layer '3': its codes come from Sign, which is 0 at 0"),
         (strict_comparison, "layer '0': its codes come from Where\\(Greater"),
+        (arithmetic_sign, "layer '0': its codes come from Mul instead of x >= constant"),
         (swapped_signs, "layer '0': its codes come from Where\\(GreaterOrEqual, \\(-1.0, 1.0\\)\\)"),
         (flipped_weight, "layer '3': the stored weight '3.product.weight' has 1 wrong codes"),
         (scaled_weight, "layer '0': the stored weight '0.product.weight' has 72 wrong codes"),
@@ -207,9 +217,9 @@ def test_the_audit_finds_a_latent_weight(finished: Work, transposed: bool) -> No
 def test_the_audit_finds_an_embedding_without_its_codes(finished: Work) -> None:
     graph = finished.onnx.clone()
     table = np.ones((3, 2), dtype=np.int8)
-    frozen = finished.deployed
+    expected = dataclasses.replace(expected_constants(finished.deployed), tables={"words": table})
     with pytest.raises(ExportError, match=r"layer 'words': the codes of its rows are not in the file"):
-        audit(graph, finished.sites, stored_codes(frozen), {"words": table}, {})
+        audit(graph, finished.sites, expected)
 
 
 def test_a_border_that_is_no_code_is_refused(finished: Work) -> None:

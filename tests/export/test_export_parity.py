@@ -154,14 +154,15 @@ def test_a_bare_sign_is_found_where_values_are_zero(tied: tuple[Work, ModelProto
 def test_codes_for_values_within_rounding_of_a_threshold_may_differ_and_are_counted() -> None:
     model, x = two_layers(), torch.randn(2, 2, 4, 4)
     reaching: list[Tensor] = []
-    model[3].register_forward_pre_hook(lambda _, args: reaching.append(args[0][0]))
+    handle = model[3].register_forward_pre_hook(lambda _, args: reaching.append(args[0][0]))
     with torch.no_grad():
         model(x)
         nearest = int((reaching[-1] + model[3].binary.activation.shift).abs().argmin())
         model[1].bias[nearest // 16] -= reaching[-1][nearest]  # the value is now 0 but for rounding
         model(x)
-    work, proto = carried_out(model, x)
     above = bool(reaching[-1][nearest] >= 0)
+    handle.remove()
+    work, proto = carried_out(model, x)
     bias = numpy_helper.to_array(constant(proto, "1.bias")).copy()
     bias[nearest // 16] += np.float32(-2e-5 if above else 2e-5)
     replace_constant(proto, "1.bias", bias)

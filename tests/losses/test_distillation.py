@@ -124,7 +124,7 @@ def test_direction_matching_of_zeros_is_finite(student_zero: bool, teacher_zero:
     y = (normal(2, 3) * (not teacher_zero)).float()
     loss = direction_matching(x, y)
     loss.backward()
-    assert float(loss) == pytest.approx(float(student_zero != teacher_zero))
+    assert loss.item() == pytest.approx(float(student_zero != teacher_zero))
     assert x.grad is not None
     assert bool(x.grad.isfinite().all())
     assert float(x.grad.abs().max()) <= 1
@@ -195,3 +195,12 @@ def test_projections_that_do_not_split(shape: tuple[int, ...]) -> None:
 def test_masks_that_do_not_fit() -> None:
     with pytest.raises(UsageError, match=r"\(2, 4\).*\(2, 1, 3, 3\)"):
         without_padding(torch.ones(2, 1, 3, 3), torch.ones(2, 4))
+
+
+def test_scores_of_fewer_heads_meet_the_mean_over_the_heads() -> None:
+    student, teacher = torch.randn(2, 2, 3, 3), torch.randn(2, 4, 3, 3)
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    expected = score_mse([student.mean(1, keepdim=True)], [teacher.mean(1, keepdim=True)], mask)
+    torch.testing.assert_close(score_mse([student], [teacher], mask), expected)
+    with pytest.raises(UsageError, match="attention scores: the student has shape"):
+        score_mse([student], [torch.randn(2, 4, 5, 5)])

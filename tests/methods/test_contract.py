@@ -309,6 +309,19 @@ def test_constraints_leave_working_weights(method: str, model: str) -> None:
 
 
 @by_case
+def test_constraints_keep_learned_scales_positive(method: str, model: str) -> None:
+    net = binary(method, model)
+    scales = {n: p for n, p in net.named_parameters() if n.endswith(".alpha")}
+    with torch.no_grad():
+        for scale in scales.values():
+            scale.fill_(-1.0)
+    bnnapps.apply_constraints(net)
+    assert all(p > 0 for p in scales.values())
+    expected = any("elastic" in repr(e.spec) for e in bnnapps.plan_of(net).binarized)
+    assert bool(scales) == expected
+
+
+@by_case
 def test_deployed_weights_have_few_levels_and_float_names(method: str, model: str) -> None:
     net = binary(method, model)
     deployed = bnnapps.binary_state_dict(net)

@@ -25,7 +25,7 @@ def estimators(module: nn.Module) -> list[SignEstimator]:
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
-def test_progress_moves_every_estimator(fraction: float) -> None:
+def test_defect_6_progress_moves_every_estimator_whatever_counts_the_steps(fraction: float) -> None:
     net = model()
     set_progress(net, fraction)
     k, t = functional.ede_schedule(fraction, 0.01, 10.0)

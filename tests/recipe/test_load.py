@@ -90,7 +90,11 @@ def test_a_stage_with_steps_has_no_epochs(path):
         ("train.optimizer.weight_decay=0.5", lambda r: r.train.optimizer.weight_decay, 0.5),
         ("train.losses=[{name: task, weight: 2}]", lambda r: r.train.losses[0].weight, 2.0),
         ("trainer.precision=bf16-mixed", lambda r: r.trainer, {"precision": "bf16-mixed"}),
-        ("binarize.rules=[{types: [linear], keep: no}]", lambda r: r.binarize.rules, [{"types": ["linear"], "keep": False}]),
+        (
+            "binarize.rules=[{types: [linear], keep: no}]",
+            lambda r: r.binarize.rules,
+            [{"types": ["linear"], "keep": False}],
+        ),
         ("profile=quick", lambda r: (r.train.epochs, r.data.size, r.profile), (1, 1, "quick")),
         ("profile=quick+wide", lambda r: (r.train.epochs, r.model.width), (1, 64)),
     ],
@@ -135,7 +139,7 @@ def test_what_does_not_fit_is_named(path, override, parts):
 
 
 def test_a_missing_recipe_names_the_shipped_ones(tmp_path):
-    with pytest.raises(RecipeError, match="there is no recipe .*bibert_glue"):
+    with pytest.raises(RecipeError, match=r"there is no recipe .*bibert_glue"):
         find_recipe(tmp_path / "bibert_gleu")
 
 
@@ -143,7 +147,7 @@ def test_a_missing_recipe_names_the_shipped_ones(tmp_path):
 def test_what_is_no_mapping_of_plain_data_is_refused(tmp_path, text):
     file = tmp_path / "bad.yaml"
     file.write_text(text)
-    with pytest.raises(RecipeError, match="bad.yaml"):
+    with pytest.raises(RecipeError, match=r"bad\.yaml"):
         load_recipe(file)
 
 

@@ -15,7 +15,7 @@ from bnnapps.profile.summary import LayerRow
 from bnnapps.report import numbers
 from bnnapps.report.layers import bits_of, layer_rows
 from bnnapps.report.records import Costs, LayerCost, LevelParity, ParityRecord
-from bnnapps.report.stacking import stack_key, stacked_name
+from bnnapps.stacking import stack_key, stacked_name
 
 
 def fields(kind: type) -> set[str]:

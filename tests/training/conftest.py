@@ -3,10 +3,10 @@ from __future__ import annotations
 import io
 
 import pytest
+import toy_task
 from rich.console import Console
 
 import bnnapps.plugin
-import toy_task
 
 
 class _Point:

@@ -61,7 +61,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, zipped):
         torch.save({"format": 1, "plan": None, "state_dict": {}, "extra": Trap(trap)}, file)
     else:
         file.write_bytes(pickle.dumps({"state_dict": Trap(trap)}))
-    with pytest.raises(CheckpointError, match="evil.ckpt") as caught:
+    with pytest.raises(CheckpointError, match=r"evil\.ckpt") as caught:
         load_file(file)
     assert "\n" not in str(caught.value)
     assert not trap.exists()
@@ -74,7 +74,7 @@ def test_a_truncated_checkpoint_is_one_clear_line(tmp_path, keep):
     (tmp_path / "m.ckpt").write_bytes(data[: int(len(data) * keep)])
     model = network()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    with pytest.raises(CheckpointError, match="m.ckpt") as caught:
+    with pytest.raises(CheckpointError, match=r"m\.ckpt") as caught:
         load_model(model, tmp_path / "m.ckpt")
     assert "\n" not in str(caught.value)
     assert not is_binarized(model)
@@ -119,7 +119,7 @@ def test_a_checkpoint_of_another_model_changes_nothing(tmp_path, change):
     save_file(data, tmp_path / "m.ckpt")
     target = network(width=24 if change == "width" else 16)
     before = {k: v.clone() for k, v in target.state_dict().items()}
-    with pytest.raises(CheckpointError, match="m.ckpt"):
+    with pytest.raises(CheckpointError, match=r"m\.ckpt"):
         load_model(target, tmp_path / "m.ckpt")
     assert not is_binarized(target)
     assert before.keys() == target.state_dict().keys()

@@ -90,7 +90,11 @@ def test_a_run_folder_holds_what_it_should(tmp_path, console):
     expected = {
         *("recipe.yaml", "environment.json", "metrics.jsonl", "model.ckpt", "plan.json", "summary.json", "result.json"),
         *("report.html", "assets/toy.json", "stages/1-teacher/model.ckpt", "stages/2-student/model.ckpt"),
-        *("stages/2-student/checkpoints/last.ckpt", "stages/2-student/checkpoints/best.ckpt", "stages/2-student/plan.json"),
+        *(
+            "stages/2-student/checkpoints/last.ckpt",
+            "stages/2-student/checkpoints/best.ckpt",
+            "stages/2-student/plan.json",
+        ),
     }
     assert expected <= found
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == json.loads(json.dumps(result))
@@ -195,7 +199,7 @@ def test_a_damaged_last_checkpoint_stops_a_resume_with_one_line(tmp_path, consol
             run_recipe(recipe(), tmp_path / "run", console)
     last = tmp_path / "run" / "stages" / "1-teacher" / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match="last.ckpt"):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
         run_recipe(recipe(), tmp_path / "run", console, resume=True)
 
 
