@@ -24,6 +24,7 @@ _DROPOUTS = (
 )
 
 
+_MORE_KEYS = ("num_labels", "id2label", "label2id", "architectures", "dtype")
 _MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
 _HINT = "check the name and the connection, or give model.path, a local folder"
 
@@ -57,8 +58,15 @@ def build_encoder(settings: TextModel, num_labels: int, seed: int, vocabulary: d
 
 
 def from_record(record: dict[str, Any]) -> nn.Module:
-    """A float encoder of a recorded configuration, with random weights."""
+    """A float encoder of a recorded configuration, with random weights.
+
+    Published configurations carry keys of older versions of transformers; what this one does not know is left out.
+    """
     package = transformers()
+    kind = record.get("model_type")
+    if kind in package.CONFIG_MAPPING:
+        known = _keys_of(package, str(kind)) | {"model_type"}
+        record = {key: value for key, value in record.items() if key in known}
     try:
         return _from_config(package, dict(record))
     except RecipeError as problem:
@@ -71,7 +79,7 @@ def _from_config(package: Any, values: dict[str, Any]) -> nn.Module:
     if kind not in known:
         raise RecipeError(f"model.config: unknown model_type '{kind}'; the nearest are {nearest(str(kind), known)}")
     config_class = package.CONFIG_MAPPING[kind]
-    known_keys = set(config_class().to_dict()) | {"num_labels", "id2label", "label2id", "architectures", "dtype"}
+    known_keys = _keys_of(package, kind)
     for key in values:
         if key not in known_keys:
             raise RecipeError(f"model.config: {kind} has no '{key}'; the nearest are {nearest(key, known_keys)}")
@@ -80,6 +88,10 @@ def _from_config(package: Any, values: dict[str, Any]) -> nn.Module:
     except (TypeError, ValueError, RuntimeError) as problem:
         raise RecipeError(f"model.config: {' '.join(str(problem).split())}") from None
     return model
+
+
+def _keys_of(package: Any, kind: str) -> set[str]:
+    return {*package.CONFIG_MAPPING[kind]().to_dict(), *_MORE_KEYS}
 
 
 def _pretrained(package: Any, settings: TextModel, num_labels: int) -> nn.Module:
