@@ -46,6 +46,7 @@ def run(
     """Train a recipe through all its stages, evaluate it, export it, and write a report."""
     from bnnapps.recipe.load import find_recipe, load_recipe
     from bnnapps.training.folder import RunFolder
+    from bnnapps.training.ranks import is_first
     from bnnapps.training.runner import preview, read_run_recipe, run_recipe
 
     if resume is not None:
@@ -61,15 +62,20 @@ def run(
         _, plans = preview(chosen)
         show.preview(plans, chosen, as_json)
         return
-    with logged(folder / "log.txt", quiet=as_json) as console:
+    first = is_first()  # of several processes, the one that speaks
+    with logged(folder / "log.txt", quiet=as_json or not first, to_file=first) as console:
         try:
             result = run_recipe(chosen, folder, console, resume=resume is not None)
         except KeyboardInterrupt:
-            console.print(f"Interrupted. `bnnapps run --resume {folder}` goes on from the last checkpoint.")
+            begun = (folder / "recipe.yaml").is_file()
+            how = (
+                f"`bnnapps run --resume {folder}` goes on from the last checkpoint" if begun else "Nothing was written"
+            )
+            console.print(f"Interrupted. {how}.", highlight=False, soft_wrap=True)
             raise typer.Exit(130) from None
-        if not as_json:
+        if first and not as_json:
             show.result(result, folder, console)
-    if as_json:
+    if first and as_json:
         print(json.dumps(result))
 
 
@@ -141,6 +147,7 @@ def export(
         raise UsageError("give the folder of a finished run, or --list-steps")
     bnnapps.export.list_steps(dialect)  # raises for an unknown one
     task, model, folder = open_run(run_folder)
+    folder.read_json("sections.json")  # raises where the run is not finished, before the work
     with logged(folder.root / "log.txt", quiet=as_json) as console:
         found = export_model(task, model, folder, dialect, console)
         refresh_report(folder)

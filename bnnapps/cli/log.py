@@ -11,13 +11,15 @@ from typing import Any
 
 from rich.console import Console
 
+from bnnapps.errors import CheckpointError
+
 
 class LoggedConsole(Console):
     """A console that also appends what it prints, as plain text with the time, to a file."""
 
-    def __init__(self, path: Path, quiet: bool) -> None:
+    def __init__(self, path: Path, quiet: bool, to_file: bool) -> None:
         super().__init__(quiet=quiet)
-        self._path = path
+        self._path, self._to_file = path, to_file
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print, and append to the log."""
@@ -25,13 +27,16 @@ class LoggedConsole(Console):
         plain = Console(file=io.StringIO(), width=120, color_system=None)
         plain.print(*objects, **options)
         text = plain.file.getvalue().rstrip()  # type: ignore[attr-defined]
-        if self._path.parent.is_dir():
-            with self._path.open("a", encoding="utf-8") as file:
-                stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-                file.write("".join(f"{stamp}  {line}\n" for line in text.splitlines()))
+        if self._to_file and self._path.parent.is_dir():
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+            try:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write("".join(f"{stamp}  {line}\n" for line in text.splitlines()))
+            except OSError as problem:
+                raise CheckpointError(f"could not write {self._path}: {problem.strerror}") from None
 
 
 @contextmanager
-def logged(path: Path, quiet: bool = False) -> Iterator[Console]:
+def logged(path: Path, quiet: bool = False, to_file: bool = True) -> Iterator[Console]:
     """A console whose output also goes into the file, once the run folder exists."""
-    yield LoggedConsole(path, quiet)
+    yield LoggedConsole(path, quiet, to_file)

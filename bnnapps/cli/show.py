@@ -51,8 +51,10 @@ def preview(found: Preview, recipe: Recipe, as_json: bool) -> None:
         ]
         print(json.dumps({"data": found.data, "recipe": recipe.model_dump(mode="json"), "stages": stages}))
         return
+    from bnnapps.training.runner import in_words
+
     console = terminal()
-    console.print("Data: " + ", ".join(f"{k} {v}" for k, v in found.data.items()), highlight=False)
+    console.print(f"Data: {in_words(found.data)}", highlight=False)
     table = Table(pad_edge=False, box=None, header_style="bold")
     for column in ("stage", "network", "start", "teacher", "length", "lr", "losses"):
         table.add_column(column)

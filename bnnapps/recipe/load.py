@@ -12,7 +12,7 @@ from bnnapps.errors import RecipeError, nearest
 from bnnapps.plugin import get_plugin
 from bnnapps.recipe.reader import read_yaml
 from bnnapps.recipe.schema import Recipe
-from bnnapps.validation import deep_set, validated
+from bnnapps.validation import validated
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -20,13 +20,14 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         source: a path, or the name of a shipped recipe such as `bibert_glue`.
-        overrides: `key=value` with dotted keys; values are YAML. `profile=NAME` picks a profile first.
+        overrides: `key=value` with dotted keys; values are YAML. `profile=NAME` picks a profile first, `A+B` two, of
+            which the later wins. Entries of a list go by their name or number; `null` for one removes it.
 
     Raises:
         RecipeError: the file is missing or no YAML mapping, or something in it does not fit.
     """
     path = find_recipe(source)
-    values = _read(path)
+    values = read_mapping(path)
     changes = [_parse(text) for text in overrides]
     _lay_profile(values, changes, path)
     for key, value in changes:
@@ -69,11 +70,16 @@ def find_recipe(source: str | Path) -> Path:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The plain values of a YAML file, as they stand there.
+
+    Raises:
+        RecipeError: it cannot be read, or is no YAML mapping.
+    """
     try:
         values = read_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        reason = " ".join(str(problem).split())
+        reason = " ".join(str(problem).replace('in "<unicode string>", ', "in ").split())
         raise RecipeError(f"{path}: not readable as YAML: {reason}") from None
     except OSError as problem:
         raise RecipeError(f"{path}: {problem.strerror}") from None
@@ -96,35 +102,45 @@ def _lay_profile(values: dict[str, Any], changes: Sequence[tuple[str, Any]], pat
     chosen = dict(changes).get("profile", values.get("profile"))
     if chosen is None:
         return
-    profiles = values.get("profiles") or {}
+    profiles = values.get("profiles")
+    if not isinstance(profiles, dict):
+        profiles = {}
     for name in str(chosen).split("+"):
         if name not in profiles:
             raise RecipeError(f"{path}: unknown profile '{name}'; the nearest are {nearest(name, profiles)}")
+        if not isinstance(profiles[name], dict):
+            raise RecipeError(f"{path}: the profile '{name}' is {profiles[name]!r}; expected a mapping of changes")
         for key, value in profiles[name].items():
             _set(values, str(key), value)
     values["profile"] = str(chosen)
 
 
-def _set(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key; a part that is a number, or the name of a stage, goes into a list."""
-    parts = key.split(".")
-    at: Any = values
-    for i, part in enumerate(parts):
-        if isinstance(at, list):
-            index = _index(at, part, key)
-            if i == len(parts) - 1:
-                at[index] = value
-                return
-            at = at[index]
-        elif isinstance(at, dict) and isinstance(at.get(part), list) and i < len(parts) - 1:
-            at = at[part]
-        else:
-            if not isinstance(at, dict):
-                raise RecipeError(f"'{key}': '{'.'.join(parts[:i])}' is {at!r}, so it has no key '{part}'")
-            if i == len(parts) - 1 or not isinstance(at.get(part), dict):
-                deep_set(at, parts[i:], value)
-                return
-            at = at[part]
+def _set(at: Any, key: str, value: Any, done: tuple[str, ...] = ()) -> None:
+    """Set a dotted key in nested mappings and lists, in place. `done`: the parts that led to `at`.
+
+    A part that goes into a list is an entry's name or number, and `null` for an entry removes it. A mapping changes
+    the keys that it names and leaves the others alone; an empty one replaces what stands there.
+    """
+    head, _, rest = key.partition(".")
+    whole = ".".join((*done, key))
+    if isinstance(at, list):
+        slot: Any = _index(at, head, whole)
+        inner = at[slot]
+    elif isinstance(at, dict):
+        slot, inner = head, at.get(head)
+    else:
+        raise RecipeError(f"'{whole}': '{'.'.join(done)}' is {at!r}, so it has no key '{head}'")
+    if rest:
+        if inner is None:
+            inner = at[slot] = {}
+        _set(inner, rest, value, (*done, head))
+    elif isinstance(value, dict) and value and inner and isinstance(inner, (dict, list)):
+        for name, change in value.items():
+            _set(inner, str(name), change, (*done, head))
+    elif isinstance(at, list) and value is None:
+        del at[slot]
+    else:
+        at[slot] = value
 
 
 def _index(items: list[Any], part: str, key: str) -> int:

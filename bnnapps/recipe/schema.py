@@ -163,7 +163,8 @@ class TrainConfig(Training):
 
 def _one_length(label: str, epochs: int | None, steps: int | None) -> None:
     if (epochs is None) == (steps is None):
-        raise ValueError(f"{label}: give exactly one of 'epochs' and 'steps'")
+        both = "" if epochs is None else f", and null for the other: epochs is {epochs} and steps is {steps}"
+        raise ValueError(f"{label}: give exactly one of 'epochs' and 'steps'{both}")
 
 
 class ResolvedStage(Training):

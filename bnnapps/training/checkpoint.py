@@ -34,9 +34,19 @@ def save_file(data: dict[str, Any], path: str | Path) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as problem:  # torch's writer turns a full disk into a RuntimeError
         _remove(temporary)
-        reason = problem.strerror if isinstance(problem, OSError) else str(problem).splitlines()[0]
+        reason = _reason(problem)
         kept = "; the earlier checkpoint is intact" if path.exists() else ""
         raise CheckpointError(f"could not write the checkpoint {path}: {reason}{kept}") from None
+
+
+def _reason(problem: BaseException) -> str:
+    """What the system said; torch's writer hides it behind a RuntimeError of its own about the file's position."""
+    cause: BaseException | None = problem
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror is not None:
+            return cause.strerror
+        cause = cause.__context__
+    return str(problem).splitlines()[0]
 
 
 def _remove(path: Path) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import inspect
 import logging
+import signal
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from rich.console import Console
 from torch import nn
 
-from bnnapps.errors import RecipeError, nearest
+from bnnapps.errors import CheckpointError, RecipeError, nearest
 from bnnapps.recipe.schema import ResolvedStage
 from bnnapps.training.checkpoint import load_file
 from bnnapps.training.lightning_io import SafeCheckpointIO
@@ -23,7 +27,16 @@ from bnnapps.training.module import BinaryModule
 from bnnapps.training.progress_bar import progress_callback
 from bnnapps.training.task import Task
 
-_OURS = ("max_epochs", "max_steps", "callbacks", "logger", "plugins", "default_root_dir", "enable_checkpointing")
+_OURS = (
+    "max_epochs",
+    "max_steps",
+    "callbacks",
+    "logger",
+    "plugins",
+    "default_root_dir",
+    "enable_checkpointing",
+    "use_distributed_sampler",
+)
 _NOISE = (
     ".*does not have many workers.*",
     ".*smaller than the logging interval.*",
@@ -36,7 +49,7 @@ _NOISE = (
 
 
 def check_trainer(settings: dict[str, Any]) -> None:
-    """Raise `RecipeError` for what Lightning's Trainer does not take, or what the recipe sets elsewhere."""
+    """Raise `RecipeError` for what Lightning's Trainer does not take here, or what the recipe sets elsewhere."""
     known = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
     for key in settings:
         if key not in known:
@@ -45,6 +58,22 @@ def check_trainer(settings: dict[str, Any]) -> None:
             )
         if key in _OURS:
             raise RecipeError(f"trainer: '{key}' is set by the run itself: use train.epochs, train.steps or --out")
+    try:
+        with _quiet():
+            pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, **_defaults(live=False) | settings)
+    except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as problem:
+        raise RecipeError(f"trainer: {' '.join(str(problem).split())}") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's remarks on workers, intervals and devices."""
+    with warnings.catch_warnings():
+        for pattern in _NOISE:
+            warnings.filterwarnings("ignore", pattern)
+        for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        yield
 
 
 def fit_stage(
@@ -63,8 +92,7 @@ def fit_stage(
     checkpoints = folder / "checkpoints"
     last = checkpoints / "last.ckpt"
     go_on = resume and last.is_file()
-    saved: dict[str, Any] = load_file(last) if go_on else {"global_step": 0, "bnnapps": {"seconds": 0.0}}
-    start_step, earlier = int(saved["global_step"]), float(saved["bnnapps"]["seconds"])
+    start_step, earlier = _position(last) if go_on else (0, 0.0)
     best = ModelCheckpoint(
         checkpoints,
         filename="best",
@@ -75,11 +103,7 @@ def fit_stage(
     )
     live = console.is_terminal and not console.quiet and task.recipe.trainer.get("enable_progress_bar", True)
     began = module.began = time.monotonic() - earlier
-    with warnings.catch_warnings():
-        for pattern in _NOISE:
-            warnings.filterwarnings("ignore", pattern)
-        for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+    with _quiet():
         trainer = pl.Trainer(
             max_epochs=-1 if stage.epochs is None else stage.epochs,
             max_steps=-1 if stage.steps is None else stage.steps,
@@ -90,12 +114,19 @@ def fit_stage(
             ],
             logger=JsonLinesLogger(metrics, stage.name, start_step),
             plugins=[SafeCheckpointIO()],
+            use_distributed_sampler=False,
             **_defaults(live) | task.recipe.trainer,
         )
-        dev = list(task.dev_loaders())
-        trainer.fit(module, task.train_loader(), dev, ckpt_path=str(last) if go_on else None)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        # Of several processes each trains on its share of the batches and evaluates the whole dev set.
+        train, dev = task.train_loader(), list(task.dev_loaders())
+        train.shard(trainer.global_rank, trainer.world_size)
+        try:
+            trainer.fit(module, train, dev, ckpt_path=str(last) if go_on else None)
+        except SystemExit:  # what Lightning makes of Ctrl-C, which it has made the process ignore
+            if trainer.interrupted:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                raise KeyboardInterrupt from None
+            raise
         last_metrics = _evaluate(trainer, module, dev)
         best_metrics = last_metrics
         if stage.select == "best" and _beats(best, last_metrics[task.monitor.removeprefix("dev/")], task.maximize):
@@ -115,6 +146,14 @@ def fit_stage(
         "seconds": round(time.monotonic() - began, 1),
         "resumed_from_step": start_step if go_on else None,
     }
+
+
+def _position(checkpoint: Path) -> tuple[int, float]:
+    """Steps and seconds of the training that a checkpoint was written in."""
+    saved = load_file(checkpoint)
+    if not isinstance(saved.get("bnnapps"), dict):
+        raise CheckpointError(f"{checkpoint} was not written by `bnnapps run`: delete it to start the stage anew")
+    return int(saved["global_step"]), float(saved["bnnapps"]["seconds"])
 
 
 def _beats(best: ModelCheckpoint, last: float, maximize: bool) -> bool:

@@ -59,7 +59,9 @@ class RunFolder:
         try:
             found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except OSError:
-            raise UsageError(f"{path} is missing: '{self.root}' is no finished run of bnnapps") from None
+            raise UsageError(
+                f"{path} is missing: '{self.root}' is no finished run; go on with `bnnapps run --resume {self.root}`"
+            ) from None
         except ValueError as problem:
             raise UsageError(f"{path} is damaged: {problem}") from None
         return found

@@ -27,6 +27,7 @@ class EpochBatches(Sampler[list[int]]):
         self.lengths, self.shuffle = lengths, shuffle
         self.epoch = 0
         self.start = 0
+        self.rank, self.world = 0, 1
 
     def batches(self) -> list[list[int]]:
         """All batches of the epoch."""
@@ -47,11 +48,17 @@ class EpochBatches(Sampler[list[int]]):
     def _cut(self, order: list[int]) -> list[list[int]]:
         return [order[i : i + self.batch_size] for i in range(0, self.size, self.batch_size)]
 
+    def share(self) -> list[list[int]]:
+        """This process's batches: each takes every `world`-th, and all take as many (the first ones come again)."""
+        batches = self.batches()
+        batches += batches[: len(self) * self.world - len(batches)]
+        return batches[self.rank :: self.world]
+
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches()[self.start :])
+        return iter(self.share()[self.start :])
 
     def __len__(self) -> int:
-        return -(-self.size // self.batch_size)
+        return -(-self.size // (self.batch_size * self.world))
 
 
 class EpochLoader(DataLoader[Any]):
@@ -78,6 +85,10 @@ class EpochLoader(DataLoader[Any]):
     def set_epoch(self, epoch: int) -> None:
         """Start the given epoch from its first batch."""
         self.batches.epoch, self.batches.start, self.handed_out = epoch, 0, 0
+
+    def shard(self, rank: int, world: int) -> None:
+        """Hand out only the share of one of several processes."""
+        self.batches.rank, self.batches.world = rank, world
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self.handed_out = self.batches.start

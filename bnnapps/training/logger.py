@@ -9,6 +9,8 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 
 from bnnapps.errors import CheckpointError
+from bnnapps.training.folder import write_text
+from bnnapps.training.ranks import is_first
 
 
 class JsonLinesLogger(Logger):
@@ -23,9 +25,10 @@ class JsonLinesLogger(Logger):
     def __init__(self, path: Path, stage: str, resume_step: int = 0) -> None:
         super().__init__()
         self.path, self.stage = path, stage
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not is_first():
+            return
         kept = [line for line in read_metrics(path) if line.get("stage") != stage or line["step"] < resume_step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     @property
     def name(self) -> str:
@@ -42,6 +45,8 @@ class JsonLinesLogger(Logger):
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         """Append one event."""
+        if not is_first():
+            return
         values = {k: float(v) for k, v in metrics.items() if k != "epoch"}
         event = {"stage": self.stage, "step": step, "epoch": int(metrics.get("epoch", 0)), **values}
         try:

@@ -80,7 +80,8 @@ class BinaryModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set everything that moves."""
         step = self.global_step
-        torch.manual_seed((self.seed * 1_000_003 + step * 131 + self.global_rank) % 2**63)
+        part = batch_idx % self.trainer.accumulate_grad_batches
+        torch.manual_seed((self.seed * 1_000_003 + step * 131 + part * 1_009 + self.global_rank) % 2**63)
         self.fraction = min(1.0, step / max(1, self.total_steps))
         set_progress(self.model, self.fraction)
         factor = lr_factor(min(1.0, (step + 1) / max(1, self.total_steps)), self.stage.schedule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,13 @@ from bnnapps.errors import RecipeError, UsageError
 from bnnapps.losses import LossHub, LossTerm, get_loss
 from bnnapps.plugin import get_plugin
 from bnnapps.profile import summarize
-from bnnapps.recipe.load import as_recipe, dump_recipe
-from bnnapps.recipe.reader import read_yaml
+from bnnapps.recipe.load import as_recipe, dump_recipe, read_mapping
 from bnnapps.recipe.schema import Recipe, ResolvedStage
 from bnnapps.report import write_report
 from bnnapps.training.checkpoint import save_model
 from bnnapps.training.fit import check_trainer, fit_stage
 from bnnapps.training.folder import RunFolder, environment, write_text
+from bnnapps.training.ranks import is_first, wait_for_all
 from bnnapps.training.stages import StageModels, check_stages, open_model
 from bnnapps.training.task import Section, Task
 
@@ -76,20 +77,35 @@ def run_recipe(recipe: Recipe, out: str | Path, console: Console, resume: bool =
     A run that was killed goes on with `resume`: finished stages are kept, the stage at work continues from its last
     checkpoint, and on a CPU the weights at the end are those of an unbroken run with the same seed.
 
+    With a strategy of several processes (`trainer: {strategy: ddp, devices: 2}`), Lightning starts the others with the
+    same command when the first stage begins; they train, and the first process does all the rest.
+
     Raises:
         UsageError: the folder holds another run.
         BnnappsError: see the message.
     """
     folder = RunFolder(out)
-    _check_folder(folder, recipe, resume)
+    if is_first():
+        _check_folder(folder, recipe, resume)
     pl.seed_everything(recipe.seed, verbose=False)
     task, plans = preview(recipe, folder)
-    write_text(folder.recipe, dump_recipe(recipe))
-    if not (folder.root / "environment.json").exists():
-        folder.write_json("environment.json", environment(recipe.seed))
-    task.save_assets(folder.assets)
-    console.print(f"Data: {_in_words(plans.data)}", highlight=False)
+    if is_first():
+        write_text(folder.recipe, dump_recipe(recipe))
+        if not (folder.root / "environment.json").exists():
+            folder.write_json("environment.json", environment(recipe.seed))
+        _save_assets(task, folder)
+    console.print(f"Data: {in_words(plans.data)}", highlight=False)
     results = [_run_stage(task, number, plans, folder, console, resume) for number in range(1, len(plans.stages) + 1)]
+    if is_first():
+        return _finish(task, plans, results, folder, console)
+    return {"stages": results}
+
+
+def _finish(
+    task: Task, plans: Preview, results: list[dict[str, Any]], folder: RunFolder, console: Console
+) -> dict[str, Any]:
+    """The model, its summary, its exports, the result and the report, from the stages."""
+    recipe = task.recipe
     model = open_model(task, folder.stage(len(results), results[-1]["stage"]) / "model.ckpt")
     save_model(model, folder.model, architecture=task.architecture(model), task=recipe.task)
     summary = summarize(model, first_of(task.example_inputs()))
@@ -127,7 +143,7 @@ def _run_stage(
     stage = stages[number - 1]
     path = folder.stage(number, stage.name)
     relative = path.relative_to(folder.root)
-    if resume and (path / "result.json").is_file() and (path / "model.ckpt").is_file():
+    if (resume or not is_first()) and (path / "result.json").is_file() and (path / "model.ckpt").is_file():
         console.print(f"Stage {number}/{len(stages)} '{stage.name}': finished before", highlight=False)
         return folder.read_json(str(relative / "result.json"))
     models = StageModels(task, stages, folder)
@@ -137,12 +153,15 @@ def _run_stage(
     kind = "float" if the_plan is None else f"{len(the_plan.binarized)} binary layers"
     console.print(f"Stage {number}/{len(stages)} '{stage.name}': {kind}", highlight=False)
     if the_plan is not None:
-        folder.write_json(str(relative / "plan.json"), the_plan.to_dict())
+        if is_first():
+            folder.write_json(str(relative / "plan.json"), the_plan.to_dict())
         the_plan.assert_ran(student, task.example_inputs())
     module = task.make_module(student, stage, hub_of(stage), teacher)
     result = fit_stage(task, module, stage, path, folder.root / "metrics.jsonl", console, resume)
-    save_model(student, path / "model.ckpt", architecture=task.architecture(student), task=task.recipe.task)
-    folder.write_json(str(relative / "result.json"), result)
+    if is_first():
+        save_model(student, path / "model.ckpt", architecture=task.architecture(student), task=task.recipe.task)
+        folder.write_json(str(relative / "result.json"), result)
+    wait_for_all()
     shown = ", ".join(f"{k} {v:.4f}" for k, v in result["metrics"].items())
     console.print(
         f"Stage {number}/{len(stages)} '{stage.name}' done in {result['seconds']:.0f} s: {shown}", highlight=False
@@ -175,7 +194,8 @@ def open_run(root: str | Path) -> tuple[Task, nn.Module, RunFolder]:
     recipe = read_run_recipe(folder)
     if not folder.model.is_file():
         raise UsageError(
-            f"'{folder.root}' has no model.ckpt: the run is not finished; go on with `bnnapps run --resume`"
+            f"'{folder.root}' has no model.ckpt: the run is not finished; go on with "
+            f"`bnnapps run --resume {folder.root}`"
         )
     task = get_plugin(recipe.task).task(recipe)
     task.load_assets(folder.assets)
@@ -186,8 +206,7 @@ def read_run_recipe(folder: RunFolder) -> Recipe:
     """The resolved recipe of a run."""
     if not folder.recipe.is_file():
         raise UsageError(f"'{folder.root}' is no run of bnnapps: it has no recipe.yaml")
-    values = read_yaml(folder.recipe.read_text(encoding="utf-8"))
-    return as_recipe(values, str(folder.recipe))
+    return as_recipe(read_mapping(folder.recipe), str(folder.recipe))
 
 
 def _check_folder(folder: RunFolder, recipe: Recipe, resume: bool) -> None:
@@ -199,9 +218,22 @@ def _check_folder(folder: RunFolder, recipe: Recipe, resume: bool) -> None:
             )
         if read_run_recipe(folder) != recipe:
             raise UsageError(f"'{folder.root}' holds a run of another recipe: resume it without a recipe or --set")
+    elif folder.root.is_file():
+        raise UsageError(f"'{folder.root}' is a file: give another --out")
     elif folder.root.exists() and any(folder.root.iterdir()):
         raise UsageError(f"'{folder.root}' exists and is not empty: give another --out")
 
 
-def _in_words(data: dict[str, Any]) -> str:
-    return ", ".join(f"{k} {v}" for k, v in data.items())
+def _save_assets(task: Task, folder: RunFolder) -> None:
+    """Write the assets under another name first, so that a run killed meanwhile never finds half of them."""
+    if folder.assets.is_dir():
+        return
+    partial = folder.root / ".assets.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    task.save_assets(partial)
+    partial.rename(folder.assets)
+
+
+def in_words(data: Mapping[str, Any]) -> str:
+    """What `Task.describe` says, as one line: `miniglue sst2 (generated), train 64, dev 32`."""
+    return ", ".join(str(v) if k == "data" else f"{k} {v}" for k, v in data.items())

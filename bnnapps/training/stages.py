@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.binarize import Plan, apply_plan, is_binarized, plan, restore
-from bnnapps.errors import CheckpointError, RecipeError, nearest
+from bnnapps.errors import BinarizeError, CheckpointError, RecipeError, nearest
 from bnnapps.nn.activations import ActivationBinarizer
 from bnnapps.nn.spec import ActivationSpec
 from bnnapps.recipe.schema import BinarizeConfig, Recipe, ResolvedStage
@@ -76,7 +76,7 @@ class StageModels:
             model = self.task.narrow(model, stage.width)
         rules = stage_rules(self.task.recipe, stage)
         if rules is not None:
-            the_plan = plan(model, rules.as_rules(), example_inputs=self.task.example_inputs())
+            the_plan = self._plan(stage, rules, model)
             apply_plan(model, the_plan)
             _hand_over(model, learned)
         return model
@@ -95,7 +95,13 @@ class StageModels:
         rules = stage_rules(self.task.recipe, stage)
         if rules is None:
             return None
-        return plan(model, rules.as_rules(), example_inputs=self.task.example_inputs())
+        return self._plan(stage, rules, model)
+
+    def _plan(self, stage: ResolvedStage, rules: BinarizeConfig, model: nn.Module) -> Plan:
+        try:
+            return plan(model, rules.as_rules(), example_inputs=self.task.example_inputs())
+        except BinarizeError as problem:
+            raise BinarizeError(f"stage '{stage.name}', binarize: {problem}") from None
 
 
 def open_model(task: Task, path: Path) -> nn.Module:

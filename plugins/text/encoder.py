@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -85,6 +86,8 @@ def _from_config(package: Any, values: dict[str, Any]) -> nn.Module:
             raise RecipeError(f"model.config: {kind} has no '{key}'; the nearest are {nearest(key, known_keys)}")
     try:
         model: nn.Module = package.AutoModelForSequenceClassification.from_config(config_class(**values))
+    except KeyError as problem:
+        raise RecipeError(f"model.config: transformers does not know {problem}") from None
     except (TypeError, ValueError, RuntimeError) as problem:
         raise RecipeError(f"model.config: {' '.join(str(problem).split())}") from None
     return model
@@ -102,25 +105,48 @@ def _pretrained(package: Any, settings: TextModel, num_labels: int) -> nn.Module
         folder, where = snapshot(settings.hub, "model", None, _MODEL_FILES, _HINT), f"model.hub: '{settings.hub}'"
     if not (folder / "config.json").is_file():
         raise DataError(f"{where} has no config.json: expected a folder written by save_pretrained")
+    from safetensors import SafetensorError
+
     auto = package.AutoModelForSequenceClassification
+    options = {"num_labels": num_labels, "ignore_mismatched_sizes": True, "output_loading_info": True}
     try:
-        with _quiet():
-            model: nn.Module = auto.from_pretrained(folder, num_labels=num_labels, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as problem:
+        with _quiet(package):
+            model, loaded = auto.from_pretrained(folder, local_files_only=True, **options)
+    except pickle.UnpicklingError:
+        raise DataError(f"{where} holds more than tensors, so it is refused (loading it could run code)") from None
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as problem:
         raise DataError(f"{where} cannot be loaded: {' '.join(str(problem).split())[:300]}") from None
-    return model
+    _check_loaded(model, loaded, where)
+    return cast(nn.Module, model)
+
+
+def _check_loaded(model: Any, loaded: dict[str, Any], where: str) -> None:
+    """Only the head (and a pooler, which some checkpoints lack) may be new: the encoder's weights must all be there."""
+    inside = f"{model.base_model_prefix}."
+    for name in sorted(loaded["missing_keys"]):
+        if name.startswith(inside) and ".pooler." not in name:
+            raise DataError(f"{where}: its weights are not those of its config.json: there is no '{name}'")
+    for name, there, here in sorted(loaded["mismatched_keys"]):
+        if name.startswith(inside):
+            shapes = f"{tuple(there)} in the weights and {tuple(here)} by the configuration"
+            raise DataError(f"{where}: its weights are not those of its config.json: '{name}' is {shapes}")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' tables of newly initialised heads, which every classifier has."""
+def _quiet(package: Any) -> Iterator[None]:
+    """Without transformers' tables of newly initialised heads, which every classifier has, and its progress bars."""
     logger = logging.getLogger("transformers")
     level = logger.level
+    bars = package.utils.logging
+    shown = bars.is_progress_bar_enabled()
     logger.setLevel(logging.ERROR)
+    bars.disable_progress_bar()
     try:
         yield
     finally:
         logger.setLevel(level)
+        if shown:
+            bars.enable_progress_bar()
 
 
 def set_dropout(model: nn.Module, rate: float) -> None:
@@ -134,13 +160,24 @@ def set_dropout(model: nn.Module, rate: float) -> None:
             module.p = rate
 
 
+def longest_text(model: nn.Module) -> int | None:
+    """How many tokens the encoder has learned positions for; `None`: it has no such table.
+
+    RoBERTa and its kin count positions from the one after the padding's.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
+
+
 def heads_of(model: nn.Module) -> int:
     """Attention heads of a layer, as they are (a narrowed model has fewer than its configuration says)."""
-    from bnnapps.nn.layers.hf_attention import head_size, is_hf_attention, projections
+    from bnnapps.nn.layers.hf_attention import BinaryHFSelfAttention, head_size, is_hf_attention, projections
 
     for module in model.modules():
         names = projections(module)
-        if is_hf_attention(module) and names is not None:
+        if names is not None and (isinstance(module, BinaryHFSelfAttention) or is_hf_attention(module)):
             query: Any = getattr(module, names[0])
             return int(query.out_features) // head_size(module)
     config: Any = model.config

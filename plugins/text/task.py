@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnnapps.errors import CheckpointError
+from bnnapps.errors import CheckpointError, RecipeError, UsageError
 from bnnapps.losses import LossHub
 from bnnapps.plugins.text.config import TextData, TextModel
 from bnnapps.plugins.text.data import Collate, Encoded, TextSplits, read_splits, text_loader
-from bnnapps.plugins.text.encoder import build_encoder, from_record
+from bnnapps.plugins.text.encoder import build_encoder, from_record, longest_text
 from bnnapps.plugins.text.glue import Example, get_task
 from bnnapps.plugins.text.metrics import primary
 from bnnapps.plugins.text.module import TextModule
@@ -45,6 +45,7 @@ class TextTask(Task):
         self.tokenizer: Any = None
         self._splits: TextSplits | None = None
         self._encoded: dict[str, list[Encoded]] = {}
+        self._examples: list[Encoded] | None = None
 
     # Data
 
@@ -65,7 +66,10 @@ class TextTask(Task):
         source = self.settings.tokenizer or self.settings.path or self.settings.hub
         if source is None:
             texts = [t for e in train for t in (e.text, e.pair) if t is not None]
-            return train_wordpiece(texts, self.settings.vocab_size)
+            try:
+                return train_wordpiece(texts, self.settings.vocab_size)
+            except UsageError as problem:
+                raise RecipeError(f"model.vocab_size: {problem}") from None
         return load_tokenizer(source, local_only=self.settings.path is not None and self.settings.tokenizer is None)
 
     def describe(self) -> dict[str, Any]:
@@ -97,13 +101,10 @@ class TextTask(Task):
         return [EpochLoader(self.encoded(s), self.collate, size, seed, shuffle=False) for s in self.splits.dev]
 
     def example_inputs(self) -> dict[str, Tensor]:
-        """Four texts of the dev set, or a fixed sentence where only the model is at hand."""
-        if self._splits is None:
-            examples = [Example("the quick brown fox"), Example("jumps over the lazy dog again and again")]
-            rows = [r | {"label": 0} for r in encode(self.tokenizer, examples, self.data.max_length)]
-        else:
-            rows = self.encoded(next(iter(self.splits.dev)))[:4]
-        return {k: v for k, v in self.collate(rows).items() if k != "labels"}
+        """Four texts of the dev set; those of the run, where one is opened again."""
+        if self._examples is None:
+            self._examples = self.encoded(next(iter(self.splits.dev)))[:4]
+        return {k: v for k, v in self.collate(self._examples).items() if k != "labels"}
 
     # Models
 
@@ -112,7 +113,14 @@ class TextTask(Task):
         vocabulary = {}
         if self.settings.config is not None:
             vocabulary = {"vocab_size": len(self.tokenizer), "pad_token_id": self.tokenizer.pad_token_id}
-        return build_encoder(self.settings, self.glue.num_labels, self.recipe.seed, vocabulary)
+        model = build_encoder(self.settings, self.glue.num_labels, self.recipe.seed, vocabulary)
+        limit = longest_text(model)
+        if limit is not None and self.data.max_length > limit:
+            raise RecipeError(
+                f"data.max_length is {self.data.max_length}, but the model takes at most {limit} tokens: lower "
+                "data.max_length, or take a model with more positions (model.config.max_position_embeddings)"
+            )
+        return model
 
     def architecture(self, model: nn.Module) -> dict[str, Any]:
         """The model's configuration, and its width."""
@@ -155,14 +163,19 @@ class TextTask(Task):
     # The run folder
 
     def save_assets(self, folder: Path) -> None:
-        """Write the tokenizer."""
+        """Write the tokenizer and the example inputs."""
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save_pretrained(folder / "tokenizer")
+        self.example_inputs()
+        write_text(folder / "examples.json", json.dumps(self._examples) + "\n")
         write_text(folder / "task.json", json.dumps({"task": self.glue.name, "labels": self.glue.labels}) + "\n")
 
     def load_assets(self, folder: Path) -> None:
-        """Read the tokenizer."""
+        """Read the tokenizer and the example inputs."""
         self.tokenizer = load_tokenizer(str(folder / "tokenizer"), local_only=True)
+        examples = folder / "examples.json"
+        if examples.is_file():
+            self._examples = json.loads(examples.read_text(encoding="utf-8"))
 
     def sections(self, model: nn.Module, folder: Path) -> list[Section]:
         """Dev examples with their labels and predictions, wrong ones first."""

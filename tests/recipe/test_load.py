@@ -55,6 +55,11 @@ profiles:
 """
 
 
+def student(recipe):
+    stage = next(s for s in recipe.train.stages if s.name == "student")
+    return stage.teacher, stage.lr, stage.epochs
+
+
 @pytest.fixture
 def path(tmp_path):
     file = tmp_path / "recipe.yaml"
@@ -97,6 +102,14 @@ def test_a_stage_with_steps_has_no_epochs(path):
         ),
         ("profile=quick", lambda r: (r.train.epochs, r.data.size, r.profile), (1, 1, "quick")),
         ("profile=quick+wide", lambda r: (r.train.epochs, r.model.width), (1, 64)),
+        ("train.stages.student={lr: 1, epochs: 5}", lambda r: student(r), ("teacher", 1.0, 5)),
+        ("train.stages={student: {lr: 1}}", lambda r: student(r), ("teacher", 1.0, None)),
+        ("train={stages.student.lr: 1}", lambda r: student(r), ("teacher", 1.0, None)),
+        ("train.stages.teacher=null", lambda r: [s.name for s in r.train.stages], ["student"]),
+        ("train.stages=[]", lambda r: r.train.stages, []),
+        ("data={size: 4}", lambda r: r.data.size, 4),
+        ("profiles={}", lambda r: r.profiles, {}),
+        ("profile=null", lambda r: r.profile, None),
     ],
 )
 def test_overrides(path, override, read, expected):
@@ -124,7 +137,12 @@ def test_an_override_beats_the_profile_wherever_it_stands(path):
         ("task=3", ["'task' is 3"]),
         ("train.lr", ["KEY=VALUE"]),
         ("train.lr={", ["not readable"]),
-        ("data.size.deeper=1", ["data.size"]),
+        ("data.size.deeper=1", ["'data.size.deeper'", "'data.size' is 3", "no key 'deeper'"]),
+        ("train.stages.student.lr.x=1", ["'train.stages.student.lr' is 0.0002", "no key 'x'"]),
+        ("train.stages.7.lr=1", ["no entry '7'"]),
+        ("train.stages={studnt: {lr: 1}}", ["'train.stages.studnt'", "no entry 'studnt'", "'student'"]),
+        ("profile=quick+wied", ["unknown profile 'wied'", "'wide'"]),
+        ("=3", ["KEY=VALUE"]),
         ("binarize.method=null", ["'method'", "'rules'"]),
         ("export.dialects=[tflite]", ["export.dialects", "'tflite'"]),
     ],
@@ -136,6 +154,22 @@ def test_what_does_not_fit_is_named(path, override, parts):
     assert "\n" not in message
     for part in parts:
         assert part in message, message
+
+
+def test_steps_beside_epochs_say_what_to_do(path):
+    with pytest.raises(RecipeError, match="null for the other: epochs is 2 and steps is 5"):
+        load_recipe(path, ["train.steps=5"])
+    assert load_recipe(path, ["train.steps=5", "train.epochs=null"]).train.steps == 5
+
+
+def test_a_recipe_without_profiles_has_none_to_choose(tmp_path):
+    file = tmp_path / "bare.yaml"
+    file.write_text("{task: paper, train: {epochs: 1}, profiles: 3}")
+    with pytest.raises(RecipeError, match="unknown profile 'fast'"):
+        load_recipe(file, ["profile=fast"])
+    file.write_text("{task: paper, train: {epochs: 1}, profiles: {fast: }}")
+    with pytest.raises(RecipeError, match="the profile 'fast' is None; expected a mapping"):
+        load_recipe(file, ["profile=fast"])
 
 
 def test_a_missing_recipe_names_the_shipped_ones(tmp_path):

@@ -1,6 +1,7 @@
 """One bit an element: packing, unpacking, and keeping bits instead of floats for the backward pass.
 
-Bits are stored least significant first, eight to a byte; the tail of the last byte is 0.
+Bits are stored least significant first, eight to a byte, in the memory order of a tensor without gaps (else in the
+order of its elements); the tail of the last byte is 0.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ class PackedBits:
 
     Attributes:
         data: uint8, ceil(numel / 8) bytes.
-        shape, dtype: the tensor's own.
+        shape, stride, dtype: the tensor's own; the stride of a tensor with gaps is a contiguous one.
         zero, one: the values that the bits 0 and 1 stand for.
 
     """
 
     data: Tensor
     shape: torch.Size
+    stride: tuple[int, ...]
     dtype: torch.dtype
     zero: float
     one: float
@@ -48,44 +50,50 @@ def pack_signs(signs: Tensor) -> PackedBits:
 
 
 def _pack(values: Tensor, bit: int, zero: float, one: float) -> PackedBits:
+    if not values.is_contiguous() and not is_dense(values):
+        values = values.contiguous()
     # int8, not uint8 or bool: PyTorch converts floats to int8 several times faster on a CPU.
-    flat = values.detach().contiguous().view(-1).to(torch.int8)
-    if flat.storage_offset() % 8:  # bytes that were int8 already, and do not start on a word
-        flat = flat.clone()
-    tail = -flat.numel() % 8
+    numbers = in_memory_order(values).to(torch.int8, copy=True)
+    tail = -numbers.numel() % 8
     if tail:
-        flat = torch.nn.functional.pad(flat, (0, tail))
-    words = flat.view(torch.int64)
+        numbers = torch.nn.functional.pad(numbers, (0, tail))
+    words = numbers.view(torch.int64)
     if bit:
-        words = words.bitwise_right_shift(bit)
-    packed = words.bitwise_and(_LOW_BITS).mul_(_GATHER).bitwise_right_shift_(56).to(torch.uint8)
-    return PackedBits(packed, values.shape, values.dtype, zero, one)
+        words.bitwise_right_shift_(bit)
+    packed = words.bitwise_and_(_LOW_BITS).mul_(_GATHER).bitwise_right_shift_(56).to(torch.uint8)
+    return PackedBits(packed, values.shape, values.stride(), values.dtype, zero, one)
+
+
+def in_memory_order(values: Tensor) -> Tensor:
+    """The elements of a tensor without gaps (`is_dense`), as they lie in memory; detached."""
+    values = values.detach()
+    if values.is_contiguous():
+        return values.view(-1)
+    return values.as_strided((values.numel(),), (1,), values.storage_offset())
+
+
+def is_dense(values: Tensor) -> bool:
+    """Whether the tensor fills its memory without gaps, in any order of its dimensions."""
+    return bool(torch.ops.aten.is_non_overlapping_and_dense(values))
 
 
 def unpack(bits: PackedBits) -> Tensor:
     """The tensor that was packed."""
     # A traced graph must own its constants: there the cache is passed by.
     table = _table if type(bits.data) is Tensor else _table.__wrapped__
-    rows = table(bits.zero, bits.one, bits.dtype, bits.data.device)
-    flat = rows.index_select(0, bits.data.int()).view(-1)
-    return flat[: bits.shape.numel()].view(bits.shape)
+    words = table(int(bits.zero), int(bits.one), bits.data.device)
+    # Eight values at a time are looked up as one word of bytes; floats would be four times as many bytes to move.
+    numbers = words.index_select(0, bits.data.int()).view(torch.int8)
+    return numbers[: bits.shape.numel()].to(bits.dtype).as_strided(bits.shape, bits.stride)
 
 
 @functools.lru_cache(maxsize=64)
-def _table(zero: float, one: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Row b holds the eight values of byte b. Shape (256, 8)."""
+def _table(zero: int, one: int, device: torch.device) -> Tensor:
+    """Word b holds the eight values of byte b, as int8. Shape (256,)."""
     with torch.inference_mode(False), torch.no_grad():
         byte = torch.arange(256, device=device).unsqueeze(1)
         bit = (byte >> torch.arange(8, device=device)) & 1
-        return torch.where(bit == 1, one, zero).to(dtype)
-
-
-class _Kept:
-    """The bits of one tensor, in its memory order; shared by every operator that saved it."""
-
-    def __init__(self, values: Tensor, unsigned: bool) -> None:
-        flat = values.detach().as_strided((values.numel(),), (1,), values.storage_offset())
-        self.bits = pack_bits(flat) if unsigned else pack_signs(flat)
+        return torch.where(bit == 1, one, zero).to(torch.int8).view(torch.int64).view(-1)
 
 
 class save_codes(torch.autograd.graph.saved_tensors_hooks):  # noqa: N801 - used like a function
@@ -108,8 +116,8 @@ class save_codes(torch.autograd.graph.saved_tensors_hooks):  # noqa: N801 - used
 
     def __init__(self, signs: tuple[Tensor, ...] = (), flags: tuple[Tensor, ...] = ()) -> None:
         known = [(t, False) for t in signs] + [(t, True) for t in flags]
-        self._known = {_identity(t): (t, unsigned) for t, unsigned in known if _is_dense(t)}
-        self._kept: dict[_Identity, _Kept] = {}
+        self._known = {_identity(t): (t, unsigned) for t, unsigned in known if is_dense(t)}
+        self._kept: dict[_Identity, PackedBits] = {}
         super().__init__(self._pack, _unpack)
 
     def __exit__(self, *args: object) -> None:
@@ -122,7 +130,8 @@ class save_codes(torch.autograd.graph.saved_tensors_hooks):  # noqa: N801 - used
         if key not in self._known or _extent(tensor) > tensor.numel():
             return tensor
         if key not in self._kept:
-            self._kept[key] = _Kept(*self._known[key])
+            values, unsigned = self._known[key]
+            self._kept[key] = pack_bits(values) if unsigned else pack_signs(values)
         return self._kept[key], tensor.shape, tensor.stride()
 
 
@@ -133,10 +142,6 @@ def _identity(tensor: Tensor) -> _Identity:
     return tensor.untyped_storage().data_ptr(), int(tensor.storage_offset()), tensor.numel(), tensor.dtype
 
 
-def _is_dense(tensor: Tensor) -> bool:
-    return bool(torch.ops.aten.is_non_overlapping_and_dense(tensor))
-
-
 def _extent(tensor: Tensor) -> int:
     """How many elements of memory a view that is not empty reaches over."""
     return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
@@ -145,5 +150,5 @@ def _extent(tensor: Tensor) -> int:
 def _unpack(saved: Any) -> Tensor:
     if isinstance(saved, Tensor):
         return saved
-    kept, shape, stride = saved
-    return unpack(kept.bits).as_strided(shape, stride)
+    bits, shape, stride = saved
+    return unpack(bits).as_strided(shape, stride)

@@ -24,8 +24,21 @@ def _rest(w: Tensor) -> tuple[int, ...]:
 def mean_abs(w: Tensor, over: str) -> Tensor:
     """Mean of |w|: over each filter ("filter", shape (O, 1, ...)) or over everything ("layer", shape (1, ...))."""
     dims = tuple(range(w.dim())) if over == "layer" else _rest(w)
-    total: Tensor = torch.linalg.vector_norm(w, ord=1, dim=dims, keepdim=True)
+    total = w.abs().sum(dim=dims, keepdim=True)  # on a CPU several times faster than the norm of order 1
     return total / math.prod(w.shape[d] for d in dims)
+
+
+class _Centre(torch.autograd.Function):
+    """w minus its mean. The gradient is centred in turn, in two passes over it where PyTorch's own takes four."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, dims: tuple[int, ...]) -> Tensor:
+        ctx.dims = dims
+        return w - w.mean(dim=dims, keepdim=True)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0] - grads[0].mean(dim=ctx.dims, keepdim=True), None
 
 
 def centre(w: Tensor, over: str, detach: bool = False, whole: Tensor | None = None) -> Tensor:
@@ -39,11 +52,11 @@ def centre(w: Tensor, over: str, detach: bool = False, whole: Tensor | None = No
         return w
     if over == "layer":
         mean = (w if whole is None else whole).mean()
-    elif over == "channel":
-        mean = w.mean(dim=1, keepdim=True)
-    else:
-        mean = w.mean(dim=_rest(w), keepdim=True)
-    return w - (mean.detach() if detach else mean)
+        return w - (mean.detach() if detach else mean)
+    dims = (1,) if over == "channel" else _rest(w)
+    if detach or not (torch.is_grad_enabled() and w.requires_grad):
+        return w - w.detach().mean(dim=dims, keepdim=True)
+    return call(_Centre, w, dims)
 
 
 def standardize(w: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bnnapps.nn import functional as BF
 from bnnapps.nn.activations import ActivationBinarizer
 from bnnapps.nn.codes import Codes, as_operand, multiply
 from bnnapps.nn.layers.base import Parts
@@ -75,10 +76,13 @@ class AttentionParts(Parts):
         if mask is not None:
             scores = scores.masked_fill(~mask, lowest) if mask.dtype == torch.bool else scores + mask
         if self.softmax:
-            scores = nn.functional.dropout(torch.softmax(scores, dim=-1), dropout, training=dropout > 0)
-        elif dropout > 0:
-            scores = scores.masked_fill(torch.empty_like(scores, dtype=torch.bool).bernoulli_(dropout), lowest)
-        a = codes_of(self.weights, scores)
+            scores = torch.softmax(scores, dim=-1)
+        if dropout > 0 and self.softmax:
+            scores = BF.dropout(scores, dropout)
+            with BF.saved_as_made(scores):
+                a = codes_of(self.weights, scores)
+        else:
+            a = codes_of(self.weights, BF.drop_scores(scores, dropout) if dropout > 0 else scores)
         context = _product(a, v)
         weights = a.codes.detach() if a.scale is None else a.codes.detach() * a.scale
         return context, weights

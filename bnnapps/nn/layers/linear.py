@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnnapps.nn.codes import multiply, rescale
+from bnnapps.nn.codes import linear
 from bnnapps.nn.layers.base import BinaryLayer
 from bnnapps.nn.layers.operands import LinearParts
 from bnnapps.nn.spec import LinearSpec
@@ -52,7 +51,7 @@ class BinaryLinear(BinaryLayer[LinearSpec], nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as in nn.Linear
         """The binary product; see the class."""
         x, w = self.binary.operands(input, self.weight)
-        return rescale(multiply(F.linear, x, w), x, w, self.bias, channel_dim=-1)
+        return linear(x, w, self.bias)
 
     def constrain(self) -> None:
         """Apply the constraints of the latent weight and of the learned scale."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnnapps.nn.codes import multiply, rescale
+from bnnapps.nn.codes import linear
 from bnnapps.nn.layers.attention import AttentionParts
 from bnnapps.nn.layers.base import BinaryLayer
 from bnnapps.nn.layers.operands import LinearParts
@@ -29,7 +29,7 @@ class MultiheadParts(AttentionParts):
     def project(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """One binary projection, as in `BinaryLinear`."""
         left, right = self.projection(name).operands(x, weight)
-        return rescale(multiply(F.linear, left, right), left, right, bias, channel_dim=-1)
+        return linear(left, right, bias)
 
     def projection(self, name: str) -> LinearParts:
         """The binarizers of one projection: q, k, v or out."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from bnnapps.nn import functional as BF
 from bnnapps.nn.layers.base import BinaryLayer, Parts
 from bnnapps.nn.spec import NonlinearitySpec
 
@@ -18,4 +18,4 @@ class ReplacedNonlinearity(BinaryLayer[NonlinearitySpec]):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as in nn.GELU
         """max(0, x)."""
-        return F.relu(input)
+        return BF.relu(input)
