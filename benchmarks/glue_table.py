@@ -71,6 +71,8 @@ def command_of(row: str, task: str, seed: int, options: argparse.Namespace) -> l
         "train.stages": json.dumps(stages_of(row, task, options, teacher)),
         "export.dialects": "[]",
     }
+    if options.train_size is not None:
+        settings["data.train_size"] = options.train_size
     if options.batch_size is not None:
         settings["data.batch_size"] = options.batch_size
     if row == "float":
@@ -139,6 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--epochs", type=int, help="of all students of a row together; by default the published ones")
     options.add_argument("--lr", type=float, help="of every student; by default the published one of its method")
     options.add_argument("--batch-size", type=int, help="of the students; by default the published one")
+    options.add_argument("--train-size", type=int, help="train every row, float too, on so many texts only")
     options.add_argument("--table", action="store_true", help="only print the table of what is there")
     found = options.parse_args(arguments)
     if not found.table:

@@ -8,7 +8,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 def is_first() -> bool:
     """Whether this is the process that writes; true where there is only one."""
-    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def wait_for_all() -> None:
