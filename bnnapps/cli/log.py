@@ -24,9 +24,9 @@ class LoggedConsole(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         """Print, and append to the log."""
         super().print(*objects, **options)
-        plain = Console(file=io.StringIO(), width=120, color_system=None)
-        plain.print(*objects, **options)
-        text = plain.file.getvalue().rstrip()  # type: ignore[attr-defined]
+        buffer = io.StringIO()
+        Console(file=buffer, width=120, color_system=None).print(*objects, **options)
+        text = buffer.getvalue().rstrip()
         if self._to_file and self._path.parent.is_dir():
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
             try:

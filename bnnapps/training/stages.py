@@ -32,8 +32,8 @@ def check_stages(stages: Sequence[ResolvedStage]) -> None:
             source = getattr(stage, key)
             if source is not None and source not in earlier and not Path(source).is_file():
                 raise RecipeError(
-                    f"train, stage '{stage.name}': {key} is '{source}', which is neither an earlier stage "
-                    f"({nearest(source, earlier)}) nor a checkpoint file"
+                    f"train, stage '{stage.name}': {key} is '{source}', which is neither a checkpoint file "
+                    f"nor an earlier stage; the nearest are {nearest(source, earlier)}"
                 )
 
 

@@ -61,7 +61,7 @@ def glue(workplace):
         (["train.stages.student.losses=[{name: logit}]"], ["unknown loss 'logit'", "'logits'"]),
         (["train.stages.student.teacher=null"], ["stage 'student'", "compares with a teacher"]),
         (["train.stages.student.teacher=techer"], ["teacher is 'techer'", "'teacher'"]),
-        (["train.stages.teacher=null"], ["'teacher'", "neither an earlier stage"]),
+        (["train.stages.teacher=null"], ["'teacher'", "nor an earlier stage; the nearest are (there are none)"]),
         (["trainer.accelerator=quantum"], ["trainer:", "quantum"]),
         (["trainer.precision=7"], ["trainer:", "Precision 7 is invalid"]),
         (["trainer.max_epoch=7"], ["trainer: unknown key 'max_epoch'", "'max_epochs'"]),

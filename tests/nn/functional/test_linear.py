@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memory import kept_bytes
 from torch import Tensor
+from transformers import BertConfig, BertForSequenceClassification
 
+import bnnapps
 from bnnapps.nn import codes as codes_module
 from bnnapps.nn import functional as BF
 from bnnapps.nn.codes import Codes, linear, multiply, rescale
@@ -103,3 +105,31 @@ def test_a_processor_whose_byte_products_are_wrong_gets_floats(monkeypatch: Any)
     assert not check()
     monkeypatch.delattr(torch, "_int_mm")
     assert not check()
+
+
+@pytest.mark.parametrize("method", ["bibert", "bit", "naive"])
+def test_a_training_step_is_the_same_with_bytes_and_with_floats(method: str, monkeypatch: Any) -> None:
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    model = bnnapps.binarize(BertForSequenceClassification(config), method).train()
+    batch = {"input_ids": torch.randint(50, (3, 8)), "labels": torch.tensor([0, 1, 1])}
+    model(**batch)  # learned scales take their start from the first batch
+    steps, asked = [], []
+    for allowed in (True, False):
+
+        def choose(x: Tensor, w: Tensor, allowed: bool = allowed) -> bool:
+            asked.append(allowed)
+            return allowed
+
+        monkeypatch.setattr(codes_module, "multiplies_bytes", choose)
+        torch.manual_seed(1)
+        model.zero_grad()
+        loss = model(**batch).loss
+        loss.backward()
+        steps.append((loss, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
+    (loss, gradients), (float_loss, float_gradients) = steps
+    assert asked.count(True) == asked.count(False) == 13  # six linear layers in each layer, and the pooler
+    assert torch.equal(loss, float_loss)
+    assert gradients.keys() == float_gradients.keys()
+    for name, gradient in float_gradients.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-9, msg=name)
