@@ -145,7 +145,10 @@ def test_each_student_is_the_next_teacher_and_start(tmp_path, console):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stages": [{"name": "a", "teacher": "b"}, {"name": "b"}]}, "teacher is 'b'.*neither a checkpoint file nor an earlier stage; the nearest are"),
+        (
+            {"stages": [{"name": "a", "teacher": "b"}, {"name": "b"}]},
+            "teacher is 'b'.*nor an earlier stage; the nearest",
+        ),
         ({"stages": [{"name": "a", "init": "nowhere.ckpt"}]}, "init is 'nowhere.ckpt'"),
         ({"losses": [{"name": "hidden_mse"}], "stages": []}, "compares with a teacher"),
         ({"losses": [{"name": "taks"}], "stages": []}, "unknown loss 'taks'; the nearest are 'task'"),
