@@ -1,0 +1,35 @@
+"""What a binary layer is made of: frozen records that name its parts.
+
+A method (`bnnapps.methods`) gives one record for each kind of layer; a rule may override single fields by their
+dotted names (`activation.estimator: clip`, `pad_value: 1`). The modules that follow a record are in
+`bnnapps.nn.weights`, `bnnapps.nn.activations` and `bnnapps.nn.layers`.
+"""
+
+from bnnapps.nn.spec.layers import (
+    AttentionSpec,
+    ConvSpec,
+    EmbeddingSpec,
+    LinearSpec,
+    MatmulSpec,
+    NonlinearitySpec,
+    Spec,
+)
+from bnnapps.nn.spec.override import accepts, activation_paths, override
+from bnnapps.nn.spec.parts import ActivationSpec, EstimatorName, EstimatorSpec, WeightSpec
+
+__all__ = [
+    "ActivationSpec",
+    "AttentionSpec",
+    "ConvSpec",
+    "EmbeddingSpec",
+    "EstimatorName",
+    "EstimatorSpec",
+    "LinearSpec",
+    "MatmulSpec",
+    "NonlinearitySpec",
+    "Spec",
+    "WeightSpec",
+    "accepts",
+    "activation_paths",
+    "override",
+]

@@ -1,0 +1,78 @@
+"""The records of layers: one for each kind, made of the records in `parts`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from bnnapps.nn.spec.parts import ActivationSpec, WeightSpec
+from bnnapps.validation import Record
+
+
+class LinearSpec(Record):
+    """A linear layer, or the projections of an attention. `None` keeps that operand real."""
+
+    weight: WeightSpec | None = WeightSpec()
+    activation: ActivationSpec | None = ActivationSpec()
+
+
+class ConvSpec(LinearSpec):
+    """A convolution. The padding of the binarized map is explicit."""
+
+    pad_value: Literal[-1, 0, 1] = 0
+    """What stands beyond the border of the binarized map; 0 leaves a third level there."""
+
+    @model_validator(mode="after")
+    def _pad_is_a_code(self) -> ConvSpec:
+        if self.pad_value == -1 and self.activation is not None and self.activation.unsigned:
+            raise ValueError("pad_value is -1, which is no code of an unsigned activation: use 0 or 1")
+        return self
+
+
+class EmbeddingSpec(Record):
+    """A table of rows: each row is one filter."""
+
+    weight: WeightSpec = WeightSpec()
+
+
+class AttentionSpec(Record):
+    """The two products of a self-attention: scores from query and key, context from weights and value.
+
+    The weights come from the softmax of the scores, or (`softmax: false`, Bi-Attention of BiBERT) from the scores
+    themselves. `None` keeps an operand real.
+    """
+
+    query: ActivationSpec | None = ActivationSpec()
+    key: ActivationSpec | None = ActivationSpec()
+    value: ActivationSpec | None = ActivationSpec()
+    weights: ActivationSpec | None = ActivationSpec(unsigned=True)
+    softmax: bool = False
+    projection: LinearSpec = LinearSpec()
+    """For `nn.MultiheadAttention`, which holds its own projections."""
+
+    @model_validator(mode="after")
+    def _operands_have_no_rows(self) -> AttentionSpec:
+        for name in ("query", "key", "value", "weights"):
+            operand: ActivationSpec | None = getattr(self, name)
+            if operand is not None and operand.scale == "input_map":
+                raise ValueError(f"{name}.scale is 'input_map', which only linear layers and convolutions have")
+        if self.weights is not None and self.weights.shift != "none":
+            raise ValueError("weights.shift is 'channel', but attention weights have no channels")
+        return self
+
+
+class NonlinearitySpec(Record):
+    """A smooth activation function that becomes another one (BiT: GELU becomes ReLU)."""
+
+    becomes: Literal["relu"] = "relu"
+
+
+class MatmulSpec(Record):
+    """The product of two activations; `None` keeps an operand real."""
+
+    left: ActivationSpec | None = ActivationSpec()
+    right: ActivationSpec | None = ActivationSpec()
+
+
+Spec = LinearSpec | ConvSpec | EmbeddingSpec | AttentionSpec | NonlinearitySpec | MatmulSpec
