@@ -15,7 +15,7 @@ from bnnapps.nn.spec.layers import (
     Spec,
 )
 from bnnapps.nn.spec.override import accepts, activation_paths, override
-from bnnapps.nn.spec.parts import ActivationSpec, EstimatorName, EstimatorSpec, WeightSpec
+from bnnapps.nn.spec.parts import ActivationSpec, EstimatorName, EstimatorSpec, OutputSpec, WeightSpec
 
 __all__ = [
     "ActivationSpec",
@@ -27,6 +27,7 @@ __all__ = [
     "LinearSpec",
     "MatmulSpec",
     "NonlinearitySpec",
+    "OutputSpec",
     "Spec",
     "WeightSpec",
     "accepts",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from bnnapps.nn.spec.parts import ActivationSpec, WeightSpec
+from bnnapps.nn.spec.parts import ActivationSpec, OutputSpec, WeightSpec
 from bnnapps.validation import Record
 
 
@@ -15,6 +15,9 @@ class LinearSpec(Record):
 
     weight: WeightSpec | None = WeightSpec()
     activation: ActivationSpec | None = ActivationSpec()
+    output: OutputSpec | None = None
+    gradient_bits: int = Field(default=32, ge=1, le=32)
+    """The gradient of the result is rounded to so many bits, with noise (DoReFa); 32 leaves it as it is."""
 
 
 class ConvSpec(LinearSpec):

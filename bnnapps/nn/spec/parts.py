@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from bnnapps.validation import Record
 
-EstimatorName = Literal["identity", "clip", "polynomial", "ede", "swish"]
+EstimatorName = Literal["identity", "clip", "polynomial", "ede", "swish", "fourier"]
 
 
 class EstimatorSpec(Record):
@@ -23,6 +23,10 @@ class EstimatorSpec(Record):
     """First t of `ede`."""
     t_max: float = Field(default=10.0, gt=0)
     """Last t of `ede`."""
+    terms: tuple[int, int] = (9, 18)
+    """First and last n of `fourier`, whose series has n + 1 cosines."""
+    omega: float = Field(default=0.1, gt=0)
+    """Frequency of `fourier`."""
 
 
 def _by_name(value: Any) -> Any:
@@ -34,19 +38,23 @@ class WeightSpec(Record):
 
     kind: Literal["binary", "ternary", "split"] = "binary"
     """`split`: two binary weights made from one ternary weight (BinaryBERT)."""
-    transform: Literal["none", "centre", "standardize"] = "none"
+    transform: Literal["none", "centre", "standardize", "recu"] = "none"
+    """`recu`: standardized to a deviation of 2 sqrt(2), then clamped to a quantile (ReCU)."""
     over: Literal["layer", "filter", "channel"] = "filter"
     """The group that `centre` runs over."""
     detach_mean: bool = False
     """Stop the gradient through the mean that `centre` subtracts."""
     estimator: EstimatorSpec = EstimatorSpec()
-    scale: Literal["none", "mean_abs", "power_of_two"] = "mean_abs"
+    scale: Literal["none", "mean_abs", "power_of_two", "affine"] = "mean_abs"
+    """`affine`: the codes stand for mean - deviation and mean + deviation (AdaBin)."""
     scale_over: Literal["layer", "filter"] = "filter"
     scale_of: Literal["latent", "transformed"] = "transformed"
     """Whether the scale measures the weight before or after the transform."""
     scale_gradient: Literal["straight", "constant", "full"] = "straight"
     """With G the gradient of the scaled weight and m the estimator: `straight` m G, `constant` alpha m G,
     `full` alpha m G + sign(W) mean(G sign(W)), the product rule."""
+    noise: bool = False
+    """A small network adds to the codes in training, less and less (FDA)."""
     constraint: Literal["none", "clip", "centre_clip"] = "none"
     """What happens to the latent weight after each optimizer step: clip to [-1, 1], or centre and clip."""
 
@@ -59,18 +67,46 @@ class ActivationSpec(Record):
     bits: int = Field(default=1, ge=1, le=8)
     unsigned: bool = False
     """Codes {0, 1} instead of {-1, +1}."""
+    standardize: Literal["none", "sample"] = "none"
+    """`sample`: divided by the deviation of each sample, in training (ReCU)."""
     shift: Literal["none", "channel"] = "none"
     """`channel`: a learned bias per channel before the quantizer."""
-    scale: Literal["none", "elastic", "uniform", "input_map"] = "none"
-    """`elastic`: one learned number; `uniform`: clipped min-max; `input_map`: XNOR-Net's K."""
+    scale: Literal["none", "elastic", "uniform", "unit", "affine", "input_map"] = "none"
+    """`elastic`: one learned number; `uniform`: clipped min-max; `unit`: levels of [0, 1] (DoReFa); `affine`: two
+    learned levels (AdaBin); `input_map`: XNOR-Net's K."""
+    noise: bool = False
+    """A small network adds to the codes in training, less and less (FDA)."""
     estimator: EstimatorSpec = EstimatorSpec()
 
     _estimator = field_validator("estimator", mode="before")(_by_name)
 
     @model_validator(mode="after")
     def _bits_fit_the_scale(self) -> ActivationSpec:
-        if self.bits > 1 and self.scale not in ("elastic", "uniform"):
-            raise ValueError(f"bits is {self.bits}, so scale must be 'elastic' or 'uniform', not '{self.scale}'")
+        if self.bits > 1 and self.scale not in ("elastic", "uniform", "unit"):
+            raise ValueError(
+                f"bits is {self.bits}, so scale must be 'elastic', 'uniform' or 'unit', not '{self.scale}'"
+            )
         if self.bits == 1 and self.scale == "uniform":
             raise ValueError("scale 'uniform' needs at least 2 bits; 'elastic' serves one bit")
+        if self.scale == "unit" and not self.unsigned:
+            raise ValueError("scale 'unit' has the levels 0 to 1, so unsigned must be true")
+        if self.scale == "affine" and self.unsigned:
+            raise ValueError("scale 'affine' learns both of its levels, so unsigned must be false")
+        if self.noise and self.scale != "none":
+            raise ValueError(f"noise is added to plain signs, so scale must be 'none', not '{self.scale}'")
         return self
+
+
+class OutputSpec(Record):
+    """What multiplies the result of a product, beside the scales of its operands."""
+
+    scale: Literal["channel", "position", "channel_position", "rank_one", "gate"] = "channel"
+    """`channel`: one learned number a channel; `position`: one for each channel and position; `channel_position`: one
+    a channel times one a position; `rank_one`: one a channel, a row and a column, multiplied (XNOR-Net++); `gate`:
+    computed from the input, for each sample and channel (Real-to-Binary). Layers without positions take `channel`."""
+    initial: Literal["one", "uniform", "mean_abs"] = "one"
+    """First values of `channel`: 1, random in [0, 1), or the mean |W| of each filter."""
+    size: tuple[int, ...] | None = None
+    """Positions of the output (rows, columns); by default seen on the example inputs."""
+    reduction: int = Field(default=8, ge=1)
+    """`gate`: by how much its hidden layer is narrower than its input."""

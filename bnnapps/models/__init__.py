@@ -1,0 +1,1 @@
+"""Architectures of the field, built from the blocks."""
