@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ class ToyData(Record):
 class ToyModel(Record):
     hidden: int = 16
     dropout: float = 0.2
+    norm: Literal["batch", "layer"] = "batch"
+    idle: bool = False
 
 
 class ToyRecipe(Recipe):
@@ -74,14 +76,19 @@ class ToyTask(Task):
 
     def build_from(self, record: dict[str, Any]) -> nn.Module:
         hidden = record["hidden"]
-        return nn.Sequential(
+        norm = nn.BatchNorm1d if self.recipe.model.norm == "batch" else nn.LayerNorm
+        model = nn.Sequential(
             nn.Linear(6, hidden),
-            nn.BatchNorm1d(hidden),
+            norm(hidden),
             nn.Dropout(self.recipe.model.dropout),
             nn.Linear(hidden, hidden),
-            nn.BatchNorm1d(hidden),
+            norm(hidden),
             nn.Linear(hidden, 2),
         )
+        if self.recipe.model.idle:  # a parameter that rests, and one that is frozen
+            model[0].idle = nn.Parameter(torch.ones(3))
+            model[1].weight.requires_grad_(False)
+        return model
 
     def make_module(self, model: nn.Module, stage: ResolvedStage, hub: LossHub, teacher: nn.Module | None) -> ToyModule:
         return ToyModule(model, stage, hub, self.recipe.seed, teacher)

@@ -50,6 +50,37 @@ class CrossAttention(nn.Module):
         return result
 
 
+class Sequences(nn.Module):
+    """Bags of tokens, recurrent layers, a cell, and a bilinear layer at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bag = nn.EmbeddingBag(20, 6, padding_idx=0)
+        self.lstm = nn.LSTM(6, 5, num_layers=2, bidirectional=True, batch_first=True, proj_size=3)
+        self.gru = nn.GRU(6, 5)
+        self.cell = nn.RNNCell(5, 5)
+        self.join = nn.Bilinear(5, 6, 3)
+
+    def forward(self, indices: Tensor) -> Tensor:
+        bags = self.bag(indices.flatten(0, 1)).unflatten(0, indices.shape[:2])
+        x, _ = self.lstm(bags)
+        _, last = self.gru(x.transpose(0, 1))
+        joined: Tensor = self.join(self.cell(last[0], x[:, -1, :5]), bags.mean(1))
+        return joined
+
+
+def _upsampling() -> nn.Module:
+    return nn.Sequential(
+        nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2, output_padding=1),
+        nn.GroupNorm(2, 6),
+        nn.ConvTranspose2d(6, 4, 2, dilation=2, padding=1, bias=False),
+        nn.Flatten(2),
+        nn.ConvTranspose1d(4, 2, 3, groups=2),
+        nn.Unflatten(2, (2, -1, 1)),
+        nn.ConvTranspose3d(2, 2, 2),
+    )
+
+
 def _mlp() -> nn.Module:
     return nn.Sequential(
         nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 8, bias=False), nn.LayerNorm(8), nn.Linear(8, 3)
@@ -137,6 +168,15 @@ ZOO: dict[str, Zoo] = {
         lambda: (torch.randn(5, 2, 8), torch.randn(7, 2, 6), torch.randn(7, 2, 4)),
         ("multihead_attention",),
     ),
+    "sequences": Zoo(
+        Sequences,
+        lambda: torch.randint(0, 20, (3, 5, 4)),
+        ("embedding_bag", "lstm", "gru", "rnn_cell", "bilinear"),
+        without=("embedding_bag",),
+    ),
+    "upsampling": Zoo(
+        _upsampling, lambda: torch.randn(2, 4, 4, 5), ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+    ),
     "bert": Zoo(_bert, _bert_inputs, ("embedding", "linear", "hf.SelfAttention", "gelu"), without=("linear",)),
 }
 
@@ -144,21 +184,46 @@ ZOO: dict[str, Zoo] = {
 def covered(method: str, model: str) -> list[str]:
     """The layer types of the model that the method has parts for."""
     slots = get_method(method).layers
-    return [key for key in ZOO[model].keys if layer_types()[key].slot in slots]
+    kinds = {key: layer_types()[key] for key in ZOO[model].keys}
+    return [k for k, kind in kinds.items() if kind.slot in slots and _has_room(k, slots[kind.slot])]
 
 
+def _has_room(key: str, spec: Any) -> bool:
+    """Whether the layers of a type can follow the record: some have no output scale."""
+    return key not in _WITHOUT_OUTPUT_SCALE or spec.output is None
+
+
+_WITHOUT_OUTPUT_SCALE = ("lstm", "gru", "rnn_cell", "bilinear")
 METHODS = [m.name for m in methods()]
+# Methods of convolutional networks share what they make of an attention: one of them stands for all.
+_STAND_INS = ("xnor",)
+_WITH_ATTENTION = ("tokens", "cross", "bert")
 CASES = [
     (method, model)
     for method in METHODS
     for model, zoo in ZOO.items()
     if set(zoo.central) & set(covered(method, model))
+    if model not in _WITH_ATTENTION or method in _STAND_INS or "conv" not in get_method(method).layers
 ]
+EXPORTED = [(method, model) for method, model in CASES if model not in ("sequences", "upsampling")]
 
 
 def rules(method: str, model: str) -> dict[str, Any]:
     """Rules that make everything binary that the method has parts for."""
     return {"rules": [Rule(types=covered(method, model), use=method)], "keep_first": 0, "keep_last": 0}
+
+
+def example_inputs(model: str) -> Any:
+    """Inputs for planning, from a generator of their own, so that asking for them changes no other numbers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return ZOO[model].inputs()
+
+
+def binarize(net: nn.Module, method: str, model: str) -> nn.Module:
+    """The given net, binarized; random first values of parts are the same each time."""
+    torch.manual_seed(2)
+    return bnnapps.binarize(net, rules(method, model), example_inputs=example_inputs(model))
 
 
 def build(model: str) -> nn.Module:
@@ -168,7 +233,7 @@ def build(model: str) -> nn.Module:
 
 def binary(method: str, model: str, calibrated: bool = True) -> nn.Module:
     """The model of the zoo, binarized; learned scales have seen one batch."""
-    made = bnnapps.binarize(build(model), rules(method, model))
+    made = binarize(build(model), method, model)
     if calibrated:
         with torch.no_grad():
             result(made.train(), ZOO[model].inputs())

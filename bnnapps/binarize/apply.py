@@ -6,15 +6,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bnnapps.binarize.bypasses import close_bypasses, reopen_bypasses
 from bnnapps.binarize.checks import check_layer, check_model
 from bnnapps.binarize.plan import Plan, plan
-from bnnapps.binarize.registry import layer_types, type_of
+from bnnapps.binarize.registry import type_of
 from bnnapps.binarize.rules import RulesLike
 from bnnapps.errors import BinarizeError
 from bnnapps.nn.layers.base import BinaryLayer, parts_of_twin, to_binary, to_float
 
 _PLAN = "_bnnapps_plan"
-_NESTED = "_bnnapps_use_nested_tensor"
 
 
 def binarize(
@@ -63,11 +63,12 @@ def apply_plan(model: nn.Module, the_plan: Plan) -> nn.Module:
                 f"the plan has '{entry.name}' with {entry.parameters} parameters; in this model it has {parameters}"
             )
         assert entry.spec is not None
-        twin = layer_types()[entry.type].twin
+        twin = found.twin_for(module)
+        twin.check_spec(entry.name, module, entry.spec)
         work.append((module, twin, entry.spec, parts_of_twin(twin, module, entry.spec)))
     for module, twin, spec, parts in work:
         to_binary(module, twin, spec, parts)
-    _forbid_nested_tensors(model)
+    close_bypasses(model)
     model.__dict__[_PLAN] = the_plan
     return model
 
@@ -83,8 +84,7 @@ def restore(model: nn.Module) -> nn.Module:
     for module in list(model.modules()):
         if isinstance(module, BinaryLayer):
             to_float(module)
-        if _NESTED in module.__dict__:
-            module.use_nested_tensor = module.__dict__.pop(_NESTED)
+    reopen_bypasses(model)
     del model.__dict__[_PLAN]
     return model
 
@@ -125,11 +125,3 @@ def binary_state_dict(model: nn.Module) -> dict[str, Tensor]:
             prefix = f"{name}." if name else ""
             found |= {prefix + key: value for key, value in module.binary_tensors().items()}
     return found
-
-
-def _forbid_nested_tensors(model: nn.Module) -> None:
-    """`nn.TransformerEncoder` would hand its layers nested tensors in eval mode, for a path that passes ours by."""
-    for module in model.modules():
-        if isinstance(module, nn.TransformerEncoder) and any(isinstance(m, BinaryLayer) for m in module.modules()):
-            module.__dict__[_NESTED] = module.use_nested_tensor
-            module.use_nested_tensor = False

@@ -9,9 +9,11 @@ from typing import Any
 from torch import nn
 
 from bnnapps.binarize.checks import check_layer, check_model
+from bnnapps.binarize.readers import readers
 from bnnapps.binarize.registry import LayerType, layer_types, type_of
 from bnnapps.binarize.roles import Roles, find_roles
 from bnnapps.binarize.rules import Rule, RuleSet, RulesLike, as_rule_set
+from bnnapps.binarize.sizes import with_output_sizes
 from bnnapps.binarize.warnings import plan_warnings
 from bnnapps.errors import BinarizeError, nearest
 from bnnapps.methods.method import get_method
@@ -19,6 +21,9 @@ from bnnapps.nn.spec import Spec, accepts, override
 from bnnapps.validation import validated
 
 FORMAT = 1
+
+WEIGHTLESS = ("nonlinearity", "block")
+"""Slots of what holds no weights of its own, and so is no first or last layer."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +77,11 @@ class Plan:
         """The layers that could be binary and stay real."""
         return tuple(e for e in self.entries if not e.binarized)
 
-    def assert_ran(self, model: nn.Module, example_inputs: Any) -> None:
+    def assert_ran(self, model: nn.Module, example_inputs: Any, *, idle: Sequence[str] = ()) -> None:
         """Prove that every binary layer computes: see `bnnapps.binarize.proof.assert_ran`."""
         from bnnapps.binarize.proof import assert_ran
 
-        assert_ran(self, model, example_inputs)
+        assert_ran(self, model, example_inputs, idle=idle)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON or a checkpoint."""
@@ -157,6 +162,7 @@ class _Candidate:
     module: nn.Module
     type: LayerType
     parent: str | None  # the composite that computes for it
+    reader: str | None  # the class that reads its weight instead of calling it
 
     @property
     def name(self) -> str:
@@ -173,7 +179,8 @@ def plan(
 ) -> Plan:
     """Decide what `binarize` would do to `model`; reads only.
 
-    Precedence: an exact name, then `keep_first` and `keep_last`, then the last matching rule, else kept.
+    Precedence: an exact name, then `keep_first` and `keep_last`, then the last matching rule, else kept. A layer whose
+    parent reads its weight, and never calls it, stays real unless a rule has its exact name.
 
     Args:
         model: any float module.
@@ -193,17 +200,19 @@ def plan(
     candidates = _candidates(model)
     _check_rules(chosen, model, candidates)
     computing = [c for c in candidates if c.parent is None]
-    weightless = [c.name for c in computing if c.type.slot == "nonlinearity"]
+    weightless = [c.name for c in computing if c.type.slot in WEIGHTLESS]
     roles = find_roles(model, [c.name for c in computing], example_inputs, weightless)
     first, last = roles.first_layers(chosen.keep_first), roles.last_layers(chosen.keep_last)
     entries = tuple(_decide(c, chosen, first, last) for c in candidates)
     for entry, candidate in zip(entries, candidates, strict=True):
         if entry.binarized:
             check_layer(entry.name, candidate.module)
+            candidate.type.twin.check_spec(entry.name, candidate.module, entry.spec)
             for child in candidate.type.absorbs:
                 check_layer(f"{entry.name}.{child}", candidate.module.get_submodule(child))
     if not any(e.binarized for e in entries):
         raise BinarizeError(_nothing(entries, chosen, roles))
+    entries = with_output_sizes(model, entries, example_inputs)
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     found = plan_warnings(model, entries, example_inputs)
     return Plan(kind, entries, chosen.keep_first, chosen.keep_last, roles.source, tuple(found))
@@ -230,8 +239,9 @@ def _candidates(model: nn.Module) -> list[_Candidate]:
         found = type_of(module)
         for child in found.absorbs if found else ():
             parents[id(getattr(module, child))] = names[key][0]
+    read = readers(model)
     return [
-        _Candidate(tuple(names[key]), module, found, parents.get(key))
+        _Candidate(tuple(names[key]), module, found, parents.get(key), read.get(key))
         for key, module in modules.items()
         if (found := type_of(module)) is not None
     ]
@@ -323,6 +333,8 @@ def _decision(
     if exact:
         number, rule = exact[-1]
         return rule, rule.keep or f"rule {number}, exact name"
+    if candidate.reader is not None:
+        return None, f"{candidate.reader} reads its weight instead of calling it"
     if candidate.name in first:
         return None, f"keep_first: {rules.keep_first}"
     if candidate.name in last:

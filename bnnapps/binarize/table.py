@@ -11,8 +11,10 @@ from rich.text import Text
 from bnnapps.nn.spec import (
     ActivationSpec,
     AttentionSpec,
+    BlockSpec,
     EmbeddingSpec,
     LinearSpec,
+    MatmulSpec,
     NonlinearitySpec,
     Spec,
     WeightSpec,
@@ -57,11 +59,23 @@ def describe(spec: Spec) -> str:
         return ", ".join(f"{n} {_activation(s)}" for n, s in operands.items()) + f", {kind}"
     if isinstance(spec, NonlinearitySpec):
         return spec.becomes
+    if isinstance(spec, BlockSpec):
+        return _block(spec)
+    if isinstance(spec, MatmulSpec):
+        return f"left {_activation(spec.left)}, right {_activation(spec.right)}"
     if isinstance(spec, EmbeddingSpec):
         return _weight(spec.weight)
     assert isinstance(spec, LinearSpec)
     pad = getattr(spec, "pad_value", 0)
     return f"{_weight(spec.weight)} · {_activation(spec.activation)}" + (f" · pad {pad:+d}" if pad else "")
+
+
+def _block(spec: BlockSpec) -> str:
+    own = "own non-linearity" if spec.nonlinearity == "keep" else spec.nonlinearity
+    parts = ["shortcut per conv" if spec.shortcut == "conv" else "one shortcut", f"norm {spec.norm} conv"]
+    where = spec.nonlinearity_at.replace("_", " ")
+    parts.append("no non-linearity" if spec.nonlinearity == "none" else f"{own} {where}")
+    return ", ".join(parts) + (", average-pooled branch" if spec.downsample == "avgpool" else "")
 
 
 def _weight(spec: WeightSpec | None) -> str:

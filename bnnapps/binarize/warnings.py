@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.forward import run_model
-from bnnapps.nn.spec import ActivationSpec, AttentionSpec, LinearSpec
+from bnnapps.nn.layers.base import parts_of_twin, to_binary
+from bnnapps.nn.layers.residual_block import ResidualBlock
+from bnnapps.nn.spec import ActivationSpec, AttentionSpec, BlockSpec, LinearSpec
 
 if TYPE_CHECKING:
     from bnnapps.binarize.plan import Entry
@@ -50,7 +53,12 @@ def _some(names: Sequence[str]) -> str:
 def _all_plus_one(model: nn.Module, entries: Sequence[Entry], example_inputs: Any) -> list[str]:
     signed = {e.name for e in entries if _takes_a_plain_sign(e)}
     inputs = example_inputs
-    found = _after_relu(model, signed) if inputs is None else _never_negative(model, signed, inputs)
+    if inputs is None:
+        found = _after_relu(model, signed)
+    else:
+        normed = [f"{e.name}." for e in entries if isinstance(e.spec, BlockSpec) and e.spec.norm == "before"]
+        signed = {n for n in signed if not n.startswith(tuple(normed))}
+        found = _never_negative(_with_blocks(model, entries), signed, inputs)
     if not found:
         return []
     return [
@@ -67,7 +75,7 @@ def _takes_a_plain_sign(entry: Entry) -> bool:
         return False
     if activation is None or activation.bits > 1:
         return False
-    return not activation.unsigned and activation.shift == "none"
+    return not activation.unsigned and activation.shift == "none" and activation.scale != "affine"
 
 
 def _after_relu(model: nn.Module, names: set[str]) -> list[str]:
@@ -81,6 +89,18 @@ def _after_relu(model: nn.Module, names: set[str]) -> list[str]:
                 if isinstance(before, _NOT_NEGATIVE) and full in names:
                     found.append(full)
     return found
+
+
+def _with_blocks(model: nn.Module, entries: Sequence[Entry]) -> nn.Module:
+    """A float copy with its residual blocks as planned, since a block decides what its convolutions read."""
+    blocks = [(e.name, e.spec) for e in entries if isinstance(e.spec, BlockSpec)]
+    if not blocks:
+        return model
+    copied = copy.deepcopy(model)
+    for name, spec in blocks:
+        block = copied.get_submodule(name)
+        to_binary(block, ResidualBlock, spec, parts_of_twin(ResidualBlock, block, spec))
+    return copied
 
 
 def _never_negative(model: nn.Module, names: set[str], example_inputs: Any) -> list[str]:

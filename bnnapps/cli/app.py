@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from bnnapps.cli import listing, show
+from bnnapps.cli import bench, listing, show
 from bnnapps.cli.log import logged
 from bnnapps.errors import BnnappsError, UsageError, nearest
 
@@ -24,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(bench.app, name="bench")
 
 Overrides = Annotated[
     list[str] | None,

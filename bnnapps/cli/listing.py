@@ -57,9 +57,27 @@ def all_losses() -> list[Row]:
     ]
 
 
+def all_models() -> list[Row]:
+    """The architectures."""
+    from bnnapps.models import models
+
+    return [
+        {
+            "model": m.name,
+            "what": m.title,
+            "published for": f"{m.input_size[0]}x{m.input_size[1]}, {m.num_classes} classes",
+            "method": "any" if m.method is None else m.method if isinstance(m.method, str) else "rules of its own",
+            "options": ", ".join(m.options),
+            "reference": m.reference,
+        }
+        for m in models()
+    ]
+
+
 LISTS: dict[str, Callable[[], list[Row]]] = {
     "tasks": tasks,
     "methods": all_methods,
+    "models": all_models,
     "recipes": recipes,
     "layers": layers,
     "losses": all_losses,

@@ -12,6 +12,7 @@ from bnnapps.losses.distillation import (
     without_padding,
 )
 from bnnapps.losses.hub import Loss, LossHub, LossInputs, LossTerm, Outputs, get_loss, losses, register_loss
+from bnnapps.losses.images import attention_map, attention_map_distance, squared_hinge
 
 __all__ = [
     "Loss",
@@ -19,6 +20,8 @@ __all__ = [
     "LossInputs",
     "LossTerm",
     "Outputs",
+    "attention_map",
+    "attention_map_distance",
     "attention_scores",
     "direction_matching",
     "get_loss",
@@ -29,6 +32,7 @@ __all__ = [
     "relation",
     "score_mse",
     "soft_cross_entropy",
+    "squared_hinge",
     "terms",
     "without_padding",
 ]

@@ -12,11 +12,12 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from bnnapps.errors import UsageError, nearest
+from bnnapps.validation import Record, validated
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class LossInputs:
     Attributes:
         student: outputs of the network that is trained.
         teacher: outputs of the network that it learns from, without gradients, or `None`.
-        labels: (B,), class numbers or real targets.
+        labels: (B,), class numbers or real targets; or (B, classes), shares of the classes, for mixed examples.
         mask: (B, L), 1 at tokens and 0 at padding; `None`: no padding.
         progress: the fraction of the training that is done, 0 to 1.
         task: what `labels` are.
@@ -101,7 +102,8 @@ def heads_of(outputs: Outputs, who: str, term: str) -> int:
     return outputs.heads
 
 
-LossFunction = Callable[[LossInputs], Tensor]
+LossFunction = Callable[..., Tensor]
+"""Inputs to a scalar; a loss with options takes them as its second argument."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,12 @@ class Loss:
 
     Attributes:
         name: how recipes call it.
-        function: inputs to a scalar.
+        function: inputs (and options) to a scalar.
         describes: one line.
         needs_teacher: whether it compares with a teacher.
         taps: the taps that it reads.
+        options: the record of its options, if it has any.
+        soft_labels: whether it can read shares of classes; true for a loss that reads no labels.
 
     """
 
@@ -122,6 +126,8 @@ class Loss:
     describes: str
     needs_teacher: bool = False
     taps: tuple[str, ...] = ()
+    options: type[Record] | None = None
+    soft_labels: bool = True
 
 
 _LOSSES: dict[str, Loss] = {}
@@ -166,9 +172,10 @@ class LossTerm:
         function: a loss of your own.
         start: fraction of the training at which the term begins to count.
         stop: fraction at which it ends; 1 includes the last step.
+        options: of the loss, such as `{"label_smoothing": 0.1}` of `task`.
 
     Raises:
-        UsageError: an unknown name, a negative weight, or a span that is empty or not within 0 to 1.
+        UsageError: an unknown name or option, a negative weight, or a span that is empty or not within 0 to 1.
 
     """
 
@@ -179,6 +186,7 @@ class LossTerm:
         function: LossFunction | None = None,
         start: float = 0.0,
         stop: float = 1.0,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.loss = get_loss(name) if function is None else Loss(name, function, "")
         if not 0.0 <= weight < float("inf"):
@@ -189,6 +197,7 @@ class LossTerm:
         self.weight = weight
         self.start = start
         self.stop = stop
+        self.options = _options(self.loss, {} if options is None else dict(options))
 
     def counts_at(self, progress: float) -> bool:
         """Whether the term counts at that fraction of the training."""
@@ -196,10 +205,18 @@ class LossTerm:
 
     def __call__(self, inputs: LossInputs) -> Tensor:
         """The loss, not weighted."""
-        return self.loss.function(inputs)
+        return self.loss.function(inputs) if self.options is None else self.loss.function(inputs, self.options)
 
     def __repr__(self) -> str:
         return f"LossTerm({self.name!r}, weight={self.weight}, start={self.start}, stop={self.stop})"
+
+
+def _options(loss: Loss, given: dict[str, Any]) -> Record | None:
+    if loss.options is not None:
+        return validated(loss.options, given, f"losses: options of '{loss.name}'", UsageError)
+    if given:
+        raise UsageError(f"losses: '{loss.name}' has no options, so '{next(iter(given))}' cannot be set")
+    return None
 
 
 class LossHub:

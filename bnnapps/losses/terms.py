@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from bnnapps.errors import UsageError
@@ -18,6 +20,8 @@ from bnnapps.losses.distillation import (
     soft_cross_entropy,
 )
 from bnnapps.losses.hub import Loss, LossInputs, Outputs, heads_of, register_loss, student_logits, tapped
+from bnnapps.losses.images import attention_map_distance, squared_hinge
+from bnnapps.validation import Record
 
 HIDDEN = "hidden"
 """The tap of the embedding output and of every layer's output."""
@@ -27,11 +31,33 @@ RELATIONS = ("query", "key", "value")
 """The taps of the projections, one (B, L, heads * d) a layer."""
 
 
-def task_loss(inputs: LossInputs) -> Tensor:
+STAGES = "stages"
+"""The tap of the outputs of a convolutional network's stages, (B, C, H, W) each."""
+
+
+class TaskOptions(Record):
+    """Options of the loss `task`."""
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """e: the target is 1 - e + e / classes for the label and e / classes for every other class."""
+
+
+class SoftOptions(Record):
+    """Options of the loss `soft_cross_entropy`."""
+
+    temperature: float = Field(default=1.0, gt=0)
+    """Divides the logits of student and teacher."""
+    reduction: Literal["mean", "batch"] = "mean"
+    """`mean` also divides by the number of classes, as BiBERT and BiT do; `batch` does not, as ReActNet."""
+
+
+def task_loss(inputs: LossInputs, options: TaskOptions | None = None) -> Tensor:
     """Cross-entropy with the labels, mean over the batch; for a regression the mean squared error.
 
-    Classes stand on the last dimension, (B, classes) or (B, L, classes); a label of -100 is left out.
+    Classes stand on the last dimension, (B, classes) or (B, L, classes); a label of -100 is left out. Labels of the
+    shape of the logits are shares of the classes.
     """
+    smoothing = 0.0 if options is None else options.label_smoothing
     logits = student_logits(inputs, "task")
     if inputs.labels is None:
         raise UsageError("the loss 'task' needs labels, which were not given")
@@ -43,17 +69,33 @@ def task_loss(inputs: LossInputs) -> Tensor:
                 f"{tuple(inputs.labels.shape)}: a regression has one logit"
             )
         return F.mse_loss(predicted, inputs.labels.to(predicted.dtype))
-    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), inputs.labels.reshape(-1))
+    rows = logits.reshape(-1, logits.shape[-1])
+    soft = inputs.labels.is_floating_point() and inputs.labels.shape == logits.shape
+    targets = inputs.labels.reshape(rows.shape) if soft else inputs.labels.reshape(-1)
+    return F.cross_entropy(rows, targets, label_smoothing=smoothing)
 
 
-def soft_cross_entropy_loss(inputs: LossInputs) -> Tensor:
-    """`soft_cross_entropy` at temperature 1, mean over batch and classes."""
+def squared_hinge_loss(inputs: LossInputs) -> Tensor:
+    """`squared_hinge` of logits and labels."""
+    if inputs.labels is None:
+        raise UsageError("the loss 'squared_hinge' needs labels, which were not given")
+    return squared_hinge(student_logits(inputs, "squared_hinge"), inputs.labels)
+
+
+def attention_map_loss(inputs: LossInputs) -> Tensor:
+    """`attention_map_distance` of the tap `stages`."""
+    return attention_map_distance(*inputs.both_taps("attention_map", STAGES))
+
+
+def soft_cross_entropy_loss(inputs: LossInputs, options: SoftOptions | None = None) -> Tensor:
+    """`soft_cross_entropy`, by default at temperature 1 and as the mean over batch and classes."""
+    options = SoftOptions() if options is None else options
     student, teacher = inputs.both_logits("soft_cross_entropy")
     if student.shape[-1] == 1:
         raise UsageError(
             "the loss 'soft_cross_entropy' of one logit is always 0: use 'logits' or 'logit_mse' for a regression"
         )
-    return soft_cross_entropy(student, teacher)
+    return soft_cross_entropy(student, teacher, options.temperature, options.reduction)
 
 
 def logit_mse_loss(inputs: LossInputs) -> Tensor:
@@ -116,8 +158,22 @@ def _single(tap: str) -> Callable[[LossInputs], Tensor]:
 
 
 _TERMS = [
-    Loss("task", task_loss, "cross-entropy with the labels; mean squared error for a regression"),
-    Loss("soft_cross_entropy", soft_cross_entropy_loss, "soft cross-entropy with the teacher's logits", True),
+    Loss("task", task_loss, "cross-entropy with the labels; mean squared error for a regression", options=TaskOptions),
+    Loss(
+        "soft_cross_entropy",
+        soft_cross_entropy_loss,
+        "soft cross-entropy with the teacher's logits",
+        True,
+        options=SoftOptions,
+    ),
+    Loss("squared_hinge", squared_hinge_loss, "squared hinge with the labels as -1 and +1 (BNN)", soft_labels=False),
+    Loss(
+        "attention_map",
+        attention_map_loss,
+        "distances of attention maps, summed over stages (Real-to-Binary)",
+        True,
+        (STAGES,),
+    ),
     Loss("logit_mse", logit_mse_loss, "mean squared error with the teacher's logits", True),
     Loss("logits", logits_loss, "soft_cross_entropy for classes, logit_mse for a regression", True),
     Loss("hidden_mse", hidden_mse_loss, "mean squared error of hidden states, summed over layers", True, (HIDDEN,)),

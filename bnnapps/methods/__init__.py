@@ -1,21 +1,45 @@
 """Published methods, one short file each; importing this module registers them."""
 
-from bnnapps.methods import bibert, binarybert, bireal, bit, bnn, irnet, naive, reactnet, xnor
+from bnnapps.methods import (
+    adabin,
+    bibert,
+    binarybert,
+    bireal,
+    bit,
+    bnn,
+    bop,
+    dorefa,
+    fda,
+    irnet,
+    naive,
+    reactnet,
+    real2binary,
+    recu,
+    xnor,
+    xnorpp,
+)
 from bnnapps.methods.method import Method, Slot, get_method, methods, register_method
 
 __all__ = [
     "Method",
     "Slot",
+    "adabin",
     "bibert",
     "binarybert",
     "bireal",
     "bit",
     "bnn",
+    "bop",
+    "dorefa",
+    "fda",
     "get_method",
     "irnet",
     "methods",
     "naive",
     "reactnet",
+    "real2binary",
+    "recu",
     "register_method",
     "xnor",
+    "xnorpp",
 ]

@@ -2,7 +2,7 @@
 
 from bnnapps.methods.method import Method, register_method
 from bnnapps.methods.targets import encoder
-from bnnapps.nn.spec import ActivationSpec, AttentionSpec, EmbeddingSpec, LinearSpec, WeightSpec
+from bnnapps.nn.spec import ActivationSpec, AttentionSpec, EmbeddingSpec, LinearSpec, MatmulSpec, WeightSpec
 
 # The scale measures the weight as it is, the sign the weight minus the mean of its row.
 _WEIGHT = WeightSpec(transform="centre", over="filter", scale_of="latent")
@@ -24,6 +24,7 @@ BIBERT = register_method(
                 softmax=False,
                 projection=_LINEAR,
             ),
+            "matmul": MatmulSpec(left=ActivationSpec(), right=ActivationSpec()),
         },
         rules=encoder("bibert"),
         keep_first=0,

@@ -10,6 +10,7 @@ from bnnapps.nn.spec import (
     EmbeddingSpec,
     EstimatorSpec,
     LinearSpec,
+    MatmulSpec,
     NonlinearitySpec,
     Spec,
     WeightSpec,
@@ -34,6 +35,7 @@ def _method(name: str, kind: _Kind, activation: ActivationSpec, title: str) -> M
             softmax=True,
             projection=linear,
         ),
+        "matmul": MatmulSpec(left=activation, right=activation),
     }
     four_bits = activation.bits == 4
     if four_bits:

@@ -8,6 +8,7 @@ from bnnapps.nn.spec import (
     EmbeddingSpec,
     EstimatorSpec,
     LinearSpec,
+    MatmulSpec,
     NonlinearitySpec,
     WeightSpec,
 )
@@ -43,6 +44,7 @@ BIT = register_method(
                 projection=_LINEAR,
             ),
             "nonlinearity": NonlinearitySpec(becomes="relu"),
+            "matmul": MatmulSpec(left=_SIGNED, right=_SIGNED),
         },
         rules=encoder("bit", unsigned_ffn=True, nonlinearity=True),
         keep_first=0,

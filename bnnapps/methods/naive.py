@@ -2,7 +2,7 @@
 
 from bnnapps.methods.method import Method, register_method
 from bnnapps.methods.targets import encoder
-from bnnapps.nn.spec import ActivationSpec, AttentionSpec, EmbeddingSpec, LinearSpec, WeightSpec
+from bnnapps.nn.spec import ActivationSpec, AttentionSpec, EmbeddingSpec, LinearSpec, MatmulSpec, WeightSpec
 
 _WEIGHT = WeightSpec(transform="centre", over="filter", scale_of="latent")
 _LINEAR = LinearSpec(weight=_WEIGHT, activation=ActivationSpec())
@@ -23,6 +23,7 @@ NAIVE = register_method(
                 softmax=True,
                 projection=_LINEAR,
             ),
+            "matmul": MatmulSpec(left=ActivationSpec(), right=ActivationSpec()),
         },
         rules=encoder("naive"),
         keep_first=0,

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
 
 from bnnapps.binarize.registry import type_of
 from bnnapps.binarize.rules import Rule
+from bnnapps.methods.method import get_method
 
 Targets = Callable[[nn.Module], list[Rule]]
 
 _REAL_TABLES = r"re:(.*\.)?(position|token_type|segment|\w*relative)\w*"
-_FFN_OUTPUTS = r"re:(.*\.)?((?<!attention\.)output\.dense|lin2|fc2|linear2)"
+_FFN_OUTPUTS = r"re:(.*\.)?((?<!attention\.)output\.dense|lin2|fc2|linear2|mlp\.c_proj)"
 
 
 def convolutional(method: str) -> Targets:
-    """Every convolution and linear layer; 1x1 shortcuts (`downsample`) stay real, as in the papers of this line."""
+    """Every convolution and linear layer; 1x1 shortcuts (`downsample`) stay real, as in the papers of this line.
+
+    Where the method says how a residual block is put together, residual blocks too.
+    """
 
     def rules(model: nn.Module) -> list[Rule]:
-        kinds = _present(model, "linear", "conv1d", "conv2d", "conv3d")
+        kinds = _present(model, "linear", "hf.Conv1D", "pyg.Linear", "conv1d", "conv2d", "conv3d")
+        if "block" in get_method(method).layers:
+            kinds += _present(model, "residual_block", otherwise=())
         chosen = [Rule(types=kinds, use=method)]
         shortcuts = Rule(match="re:(.*\\.)?downsample\\..*", keep="shortcuts stay real")
         return chosen + _useful(model, shortcuts)
@@ -42,21 +48,23 @@ def encoder(method: str, unsigned_ffn: bool = False, nonlinearity: bool = False)
     """
 
     def rules(model: nn.Module) -> list[Rule]:
-        kinds = ["embedding", "linear", "multihead_attention", "hf.SelfAttention"]
+        kinds = ["embedding", "linear", "hf.Conv1D", "multihead_attention", "hf.SelfAttention", "timm.Attention"]
+        kinds += ["torchvision.ShiftedWindowAttention", "matmul"]
         if nonlinearity:
             kinds.append("gelu")
         chosen = [Rule(types=_present(model, *kinds), use=method)]
         tables = Rule(match=_REAL_TABLES, types=["embedding"], keep="position and segment tables stay real")
         use: dict[str, Any] = {"method": method, "activation.unsigned": True}
-        ffn = [Rule(match=_FFN_OUTPUTS, types=["linear"], use=use)] if unsigned_ffn else []
+        ffn = [Rule(match=_FFN_OUTPUTS, types=["linear", "hf.Conv1D"], use=use)] if unsigned_ffn else []
         return chosen + _useful(model, tables, *ffn)
 
     return rules
 
 
-def _present(model: nn.Module, *keys: str) -> list[str]:
+def _present(model: nn.Module, *keys: str, otherwise: Sequence[str] | None = None) -> list[str]:
+    """Those of the keys that the model has layers of; `otherwise` (by default all) where it has none."""
     found = {t.key for m in model.modules() if (t := type_of(m)) is not None}
-    return [key for key in keys if key in found] or list(keys)
+    return [key for key in keys if key in found] or list(keys if otherwise is None else otherwise)
 
 
 def _useful(model: nn.Module, *rules: Rule) -> list[Rule]:

@@ -1,8 +1,9 @@
 """XNOR-Net: analytic scales for weights and inputs."""
 
+from bnnapps.methods.common import layers_of
 from bnnapps.methods.method import Method, register_method
 from bnnapps.methods.targets import convolutional
-from bnnapps.nn.spec import ActivationSpec, ConvSpec, LinearSpec, WeightSpec
+from bnnapps.nn.spec import ActivationSpec, BlockSpec, WeightSpec
 
 # alpha = mean |W| of each filter, and its product rule: dL/dW = alpha m(W) G + sign(W) mean(G sign(W)).
 _WEIGHT = WeightSpec(scale_gradient="full", constraint="centre_clip")
@@ -14,10 +15,7 @@ XNOR = register_method(
         name="xnor",
         title="alpha sign(W), K sign(x); weights centred and clipped after each step",
         reference="Rastegari, Ordonez, Redmon, Farhadi: XNOR-Net, ECCV 2016",
-        layers={
-            "linear": LinearSpec(weight=_WEIGHT, activation=_ACTIVATION),
-            "conv": ConvSpec(weight=_WEIGHT, activation=_ACTIVATION),
-        },
+        layers=layers_of(_WEIGHT, _ACTIVATION, block=BlockSpec(norm="before", nonlinearity="none")),
         rules=convolutional("xnor"),
         training="Adam 1e-3, 55 epochs, stepped (ImageNet); BatchNorm before each sign",
     )

@@ -1,4 +1,4 @@
-"""Real activation in, binary (or few-bit) activation out; and the non-linearities that binary networks use."""
+"""Real activation in, binary (or few-bit) activation out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from bnnapps.nn import functional as BF
 from bnnapps.nn.codes import Codes
 from bnnapps.nn.estimator import SignEstimator
 from bnnapps.nn.functional.elastic import SMALLEST_SCALE
+from bnnapps.nn.noise import ChannelNoise
 from bnnapps.nn.spec import ActivationSpec
 
 
@@ -24,12 +25,14 @@ class ActivationBinarizer(nn.Module):
 
     Parameters, if the record asks for them: `shift` (channels,), zero at the start (RSign, ReActNet, 2020; `move`,
     BiT, 2022); `alpha` (1,), set from the first batch seen in training (`initial_scale`), or by `calibrate`;
-    `low` and `high` (1,), -2.5 and 2.5 (BinaryBERT, 2021).
+    `low` and `high` (1,), -2.5 and 2.5 (BinaryBERT, 2021); `alpha` and `beta` (1,), 1 and 0, of the levels
+    beta - alpha and beta + alpha (AdaBin, 2022).
 
     """
 
     shift: nn.Parameter
     alpha: nn.Parameter
+    beta: nn.Parameter
     low: nn.Parameter
     high: nn.Parameter
     calibrated: Tensor
@@ -51,10 +54,19 @@ class ActivationBinarizer(nn.Module):
         if spec.scale == "elastic":
             self.alpha = nn.Parameter(torch.ones(1, device=device))
             self.register_buffer("calibrated", torch.zeros((), dtype=torch.bool, device=device))
+        if spec.scale == "affine":
+            self.alpha = nn.Parameter(torch.ones(1, device=device))
+            self.beta = nn.Parameter(torch.zeros(1, device=device))
+        self.noise = ChannelNoise(channels, channel_dim, device, dtype) if spec.noise else None
         if spec.scale == "uniform":
             self.low = nn.Parameter(torch.full((1,), -2.5, device=device))
             self.high = nn.Parameter(torch.full((1,), 2.5, device=device))
         self._needs_data = spec.scale == "elastic"
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether `alpha` still waits for the first batch seen in training."""
+        return self._needs_data
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -68,6 +80,15 @@ class ActivationBinarizer(nn.Module):
         """Codes and scale of x (`uniform`: real values)."""
         x = self._shifted(x)
         spec = self.spec
+        if spec.standardize == "sample" and self.training:
+            x = x / torch.sqrt(x.var(dim=tuple(range(1, x.dim())), keepdim=True) + 1e-5)
+        if spec.scale == "affine":
+            alpha, beta = self.alpha.to(x.dtype), self.beta.to(x.dtype)
+            return Codes(self.estimator((x - beta) / alpha), alpha, "sign", beta)
+        if spec.scale == "unit":
+            levels = 2**spec.bits - 1
+            scale = None if levels == 1 else x.new_full((1,), 1 / levels)
+            return Codes(BF.unit_levels(x, spec.bits), scale, "flag" if levels == 1 else "integer")
         if spec.scale == "uniform":
             low, high = self.low.to(x.dtype), self.high.to(x.dtype)
             return Codes(BF.clipped_uniform(x, low, high, spec.bits, spec.unsigned))
@@ -75,6 +96,8 @@ class ActivationBinarizer(nn.Module):
             return self._elastic(x)
         kind: Literal["flag", "sign"] = "flag" if spec.unsigned else "sign"
         codes = self.estimator(x, BF.step if spec.unsigned else BF.sign)
+        if self.noise is not None and self.training:
+            return Codes(codes + self.noise(x))
         return Codes(codes, self._row_scale(x), kind)
 
     def _elastic(self, x: Tensor) -> Codes:
@@ -88,7 +111,12 @@ class ActivationBinarizer(nn.Module):
         return Codes(BF.elastic_sign(x, alpha), alpha.detach(), "sign")
 
     def _row_scale(self, x: Tensor) -> Tensor | None:
-        """K of a linear layer: the mean |x| of each row. A convolution computes its own map of K."""
+        """K of a linear layer: the mean |x| of each row. A convolution computes its own map of K.
+
+        `sample`: the mean |x| of each sample.
+        """
+        if self.spec.scale == "sample":
+            return x.detach().abs().mean(dim=tuple(range(1, x.dim())), keepdim=True)
         if self.spec.scale != "input_map" or self.channel_dim != -1:
             return None
         return x.detach().abs().mean(dim=-1, keepdim=True)
@@ -96,7 +124,7 @@ class ActivationBinarizer(nn.Module):
     @torch.no_grad()
     def constrain(self) -> None:
         """Keep `alpha` positive (after an optimizer step)."""
-        if self.spec.scale == "elastic":
+        if self.spec.scale in ("elastic", "affine"):
             self.alpha.clamp_(min=SMALLEST_SCALE)
 
     def _shifted(self, x: Tensor) -> Tensor:
@@ -123,22 +151,3 @@ class ActivationBinarizer(nn.Module):
         s = self.spec
         codes = "{0, 1}" if s.unsigned else "{-1, +1}"
         return f"{codes if s.bits == 1 else f'{s.bits} bits'}, shift={s.shift}, scale={s.scale}"
-
-
-class RPReLU(nn.Module):
-    """f(x) = PReLU(x - gamma) + zeta with learned shifts and slope per channel (ReActNet, Liu et al., 2020).
-
-    Input and output of shape (N, C, ...). Slope 0.25, shifts 0 at the start.
-    """
-
-    def __init__(self, channels: int, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
-        self.zeta = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
-        self.slope = nn.Parameter(torch.full((channels,), 0.25, device=device, dtype=dtype))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The shifted PReLU of x."""
-        shape = (1, -1) + (1,) * (x.dim() - 2)
-        shifted = x - self.gamma.view(shape)
-        return nn.functional.prelu(shifted, self.slope) + self.zeta.view(shape)

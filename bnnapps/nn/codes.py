@@ -19,12 +19,19 @@ class Codes(NamedTuple):
 
     Codes are +1 and -1, 0 and 1, or small integers, as floats, so a product of codes is exact in float32 (up to sums
     of 2^24). They carry the gradient; the scale is a constant. `kind` says what the codes may be, so that autograd
-    can keep them as bits; `real` values are no codes at all.
+    can keep them as bits; `real` values are no codes at all. With an `offset` (AdaBin) the operand is
+    scale * codes + offset, and scale and offset carry gradients of their own.
     """
 
     codes: Tensor
     scale: Tensor | None = None
     kind: Literal["sign", "flag", "integer", "real"] = "real"
+    offset: Tensor | None = None
+
+    def values(self) -> Tensor:
+        """scale * codes + offset."""
+        result = self.codes if self.scale is None else self.codes * self.scale
+        return result if self.offset is None else result + self.offset
 
 
 def multiply(product: Callable[..., Tensor], left: Codes, right: Codes, *args: Any) -> Tensor:
@@ -49,11 +56,55 @@ def multiply(product: Callable[..., Tensor], left: Codes, right: Codes, *args: A
         return product(a, b, *args)
 
 
+def affine_product(
+    product: Callable[[Tensor, Tensor], Tensor], x: Codes, w: Codes, ones_x: Tensor, ones_w: Tensor, channel_dim: int
+) -> Tensor:
+    """The product of s_x c_x + o_x and s_w c_w + o_w, from exact products of codes and of ones.
+
+    s_x s_w P(c_x, c_w) + o_x s_w P(1, c_w) + o_w (s_x P(c_x, 1) + o_x P(1, 1)), as AdaBin (Tu et al., 2022) deploys it.
+
+    Args:
+        product: P, linear in both operands, without bias.
+        x: the activation.
+        w: the weight, whose scale and offset have shape (O, 1, ...).
+        ones_x: one sample of ones, with the border that c_x has.
+        ones_w: a filter of ones for each group; its results hold for all filters of the group.
+        channel_dim: where the result has its channels.
+    """
+
+    def scaled(value: Tensor, of: Codes) -> Tensor:
+        return value if of.scale is None else value * of.scale
+
+    def along(value: Tensor, like: Tensor) -> Tensor:
+        shape = [1] * like.dim()
+        shape[channel_dim] = -1
+        return value.reshape(shape)
+
+    def scaled_w(value: Tensor) -> Tensor:
+        return value if w.scale is None else value * along(w.scale, value)
+
+    one, filters = Codes(ones_x, kind="sign"), Codes(ones_w, kind="sign")
+    result = scaled_w(scaled(multiply(product, x, w), x))
+    if x.offset is not None:
+        result = result + x.offset * scaled_w(multiply(product, one, w))
+    if w.offset is not None:
+        sums = scaled(multiply(product, x, filters), x)
+        if x.offset is not None:
+            sums = sums + x.offset * multiply(product, one, filters)
+        repeats = result.shape[channel_dim] // sums.shape[channel_dim]
+        result = result + along(w.offset, result) * sums.repeat_interleave(repeats, dim=channel_dim)
+    return as_operand(result, x)
+
+
 def linear(x: Codes, w: Codes, bias: Tensor | None) -> Tensor:
     """The linear layer of the operands: scale_x * scale_w * (x @ w^T) + bias, in the dtype that x came in.
 
     Training multiplies signs and flags as bytes, where `multiplies_bytes` says so: the same integers, in less time.
     """
+    if x.offset is not None or w.offset is not None:
+        ones = x.codes.new_ones(1, x.codes.shape[-1])
+        result = affine_product(F.linear, x, w, ones, ones, channel_dim=-1)
+        return result if bias is None else result + bias
     codes = x.kind in ("sign", "flag") and w.kind in ("sign", "flag")
     numbers = x.scale is None or x.scale.numel() == 1  # not one for each row
     if not (torch.is_grad_enabled() and codes and numbers and multiplies_bytes(x.codes, w.codes)):
@@ -74,10 +125,18 @@ def rescale(product: Tensor, x: Codes, w: Codes, bias: Tensor | None, channel_di
     scale = None if w.scale is None else w.scale.reshape(shape)
     if x.scale is not None:
         scale = x.scale if scale is None else x.scale * scale
-    result = product if scale is None else product * scale
+    result = product if scale is None else _scaled(product, scale)
     if bias is not None:
         result = result + bias.reshape(shape) if scale is None else result.add_(bias.reshape(shape))
     return as_operand(result, x)
+
+
+def _scaled(product: Tensor, scale: Tensor) -> Tensor:
+    """product * scale; in training in the memory of the product, which nobody else reads."""
+    free = product.requires_grad and torch.is_grad_enabled() and not product._is_view() and not scale.requires_grad
+    if free and torch.result_type(product, scale) == product.dtype:
+        return product.mul_(scale)
+    return product * scale
 
 
 def as_operand(result: Tensor, x: Codes) -> Tensor:

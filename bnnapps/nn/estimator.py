@@ -14,11 +14,12 @@ from bnnapps.nn.spec import EstimatorSpec
 class SignEstimator(nn.Module, Scheduled):
     """sign(x) forward (or the step function), one of the estimators of `bnnapps.nn.functional.sign` backward.
 
-    `ede` keeps its k and t in buffers, so that they are saved; `set_progress` moves them.
+    `ede` keeps its k and t, and `fourier` its n, in buffers, so that they are saved; `set_progress` moves them.
     """
 
     k: Tensor
     t: Tensor
+    n: Tensor
 
     def __init__(self, spec: EstimatorSpec, device: torch.device | None = None) -> None:
         super().__init__()
@@ -27,13 +28,17 @@ class SignEstimator(nn.Module, Scheduled):
             k, t = BF.ede_schedule(0.0, spec.t_min, spec.t_max)
             self.register_buffer("k", torch.tensor(k, device=device))
             self.register_buffer("t", torch.tensor(t, device=device))
+        if spec.name == "fourier":
+            self.register_buffer("n", torch.tensor(spec.terms[0], device=device))
 
     def set_progress(self, fraction: float) -> None:
-        """Move k and t of `ede` to the given fraction of training."""
+        """Move k and t of `ede`, and n of `fourier`, to the given fraction of training."""
         if self.spec.name == "ede":
             k, t = BF.ede_schedule(fraction, self.spec.t_min, self.spec.t_max)
             self.k.fill_(k)
             self.t.fill_(t)
+        if self.spec.name == "fourier":
+            self.n.fill_(BF.fourier_terms(fraction, *self.spec.terms))
 
     def forward(self, x: Tensor, codes: Derivative = BF.sign) -> Tensor:
         """The codes of x: `codes` is `sign` or `step`."""
@@ -43,10 +48,12 @@ class SignEstimator(nn.Module, Scheduled):
         if spec.name == "clip":
             return BF.sign_clip(x, spec.limit, codes)
         if spec.name == "polynomial":
-            return BF.sign_polynomial(x, codes)
+            return BF.sign_polynomial(x, codes, spec.keep_bits)
         if spec.name == "swish":
-            return BF.sign_swish(x, spec.beta, codes)
-        return BF.sign_ede(x, self.k, self.t, codes)
+            return BF.sign_swish(x, spec.beta, codes, spec.keep_bits)
+        if spec.name == "fourier":
+            return BF.sign_fourier(x, self.n, spec.omega, codes, spec.keep_bits)
+        return BF.sign_ede(x, self.k, self.t, codes, spec.keep_bits)
 
     def extra_repr(self) -> str:
         """The estimator's name."""

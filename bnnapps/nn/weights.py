@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from bnnapps.nn import functional as BF
 from bnnapps.nn.codes import Codes
 from bnnapps.nn.estimator import SignEstimator
+from bnnapps.nn.noise import FilterNoise
+from bnnapps.nn.progress import Scheduled
 from bnnapps.nn.spec import WeightSpec
 
 
-class WeightBinarizer(nn.Module):
+class WeightBinarizer(nn.Module, Scheduled):
     """W -> transform -> sign -> scale, by the given record; the latent weight W stays outside.
 
     Only a split weight (BinaryBERT, Bai et al., 2021) has parameters of its own: `first` and `second`, made from W
@@ -27,15 +29,23 @@ class WeightBinarizer(nn.Module):
 
     first: nn.Parameter
     second: nn.Parameter
+    tau: Tensor
 
     def __init__(self, spec: WeightSpec, weight: Tensor) -> None:
         super().__init__()
         self.spec = spec
         self.estimator = SignEstimator(spec.estimator, weight.device)
+        if spec.transform == "recu":
+            self.register_buffer("tau", torch.tensor(BF.tau_schedule(0.0), device=weight.device))
+        self.noise = FilterNoise(weight).requires_grad_(weight.requires_grad) if spec.noise else None
         if spec.kind == "split":
             first, second = BF.split_ternary(weight, spec.scale_over)
             self.first = nn.Parameter(first, requires_grad=weight.requires_grad)
             self.second = nn.Parameter(second, requires_grad=weight.requires_grad)
+
+    def filters_first(self, weight: Tensor) -> Tensor:
+        """The weight with one filter an entry of dimension 0: as it is, but for transposed convolutions."""
+        return weight
 
     def forward(self, weight: Tensor, whole: Tensor | None = None) -> Codes:
         """Codes and scale of the weight; a split weight comes as the real sum of its two binary weights.
@@ -52,6 +62,8 @@ class WeightBinarizer(nn.Module):
     def binary(self, weight: Tensor, whole: Tensor | None = None) -> Codes:
         """Codes +1 and -1, and scale, of a latent weight."""
         whole = weight if whole is None else whole
+        if self.spec.scale == "affine":
+            return self._affine(weight)
         transformed = self._transform(weight, whole)
         codes = self.estimator(transformed)
         scale = self._scale(weight, transformed, whole)
@@ -60,18 +72,32 @@ class WeightBinarizer(nn.Module):
                 codes = BF.unscaled(codes, scale)
             elif self.spec.scale_gradient == "full":
                 codes = BF.product_rule(codes, weight if self.spec.scale_of == "latent" else transformed, scale)
+        if self.noise is not None and self.training:
+            return Codes(codes + self.noise(weight), scale)
         return Codes(codes, scale, "sign")
+
+    def _affine(self, weight: Tensor) -> Codes:
+        """Levels mean - deviation and mean + deviation; the gradient runs through both statistics."""
+        mean = weight.mean(dim=tuple(range(1, weight.dim())), keepdim=True)
+        half = BF.deviation(weight)
+        return Codes(self.estimator((weight - mean) / half), half, "sign", mean)
+
+    def set_progress(self, fraction: float) -> None:
+        """Move the quantile of ReCU to the given fraction of training."""
+        if self.spec.transform == "recu":
+            self.tau.fill_(BF.tau_schedule(fraction))
 
     def scaled(self, weight: Tensor) -> Tensor:
         """scale * code of a latent weight, with the gradient of the estimator."""
-        codes, scale, _ = self.binary(weight)
-        return codes if scale is None else codes * scale
+        return self.binary(weight).values()
 
     def _transform(self, weight: Tensor, whole: Tensor) -> Tensor:
         if self.spec.transform == "centre":
             return BF.centre(weight, self.spec.over, self.spec.detach_mean, whole)
         if self.spec.transform == "standardize":
             return BF.standardize(weight)
+        if self.spec.transform == "recu":
+            return BF.rectified(weight, self.tau)
         return weight
 
     @torch.no_grad()

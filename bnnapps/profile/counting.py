@@ -152,6 +152,9 @@ class _Counter(TorchDispatchMode):
         packet = func._overloadpacket
         if packet in flop_registry:
             self._product(packet, args, kwargs, out)
+        elif packet is aten._trilinear:  # the float bilinear layer, which PyTorch's table does not have
+            weight = args[1]
+            self._cost().flops += args[0].shape[0] * (weight.numel() + weight.shape[0] * weight.shape[1])
         elif packet in MOVES:
             self._moved(args, out)
         elif not func.is_view and _tensors((*args, *kwargs.values())):

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from bnnapps.nn.layers.base import PARTS, BinaryLayer, Parts
-from bnnapps.nn.layers.multihead_attention import MultiheadParts
+from bnnapps.nn.layers.base import BinaryLayer, Parts
 from bnnapps.nn.weights import WeightBinarizer
 from bnnapps.profile.owners import owners
 
@@ -70,6 +69,9 @@ def sizes(model: nn.Module) -> dict[nn.Module, Size]:
             layers.setdefault(parameter, layer)
         if isinstance(module, Parts):
             added.update(module.parameters())
+    for module in model.modules():
+        for parameter in module.resting() if isinstance(module, BinaryLayer) else ():
+            uses[parameter] = [_Form(0)]
     found: dict[nn.Module, Size] = {}
     for parameter, forms_of_parameter in uses.items():
         size = found.setdefault(layers[parameter], Size())
@@ -115,16 +117,5 @@ def _forms(layer: BinaryLayer[Any]) -> dict[nn.Parameter, _Form]:
 
 def _binarized(layer: BinaryLayer[Any]) -> Iterator[tuple[WeightBinarizer, nn.Parameter, int]]:
     """Each weight binarizer of a layer, the parameter that it reads, and its number of filters."""
-    parts: Any = layer._modules[PARTS]
-    if isinstance(parts, MultiheadParts):
-        attention: Any = layer
-        size = attention.embed_dim
-        separate = (attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight)
-        weights = (attention.in_proj_weight,) * 3 if attention._qkv_same_embed_dim else separate
-        for name, weight in zip(("q", "k", "v", "out"), (*weights, attention.out_proj.weight), strict=True):
-            projection: Any = parts.projections[name]
-            if projection.weight is not None:
-                yield projection.weight, weight, size
-    elif isinstance(getattr(parts, "weight", None), WeightBinarizer):
-        own: Any = layer
-        yield parts.weight, own.weight, own.weight.shape[0]
+    for name, weight, binarizer in layer.latents():
+        yield binarizer, layer.get_parameter(name), binarizer.filters_first(weight).shape[0]

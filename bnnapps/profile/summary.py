@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from bnnapps.nn.layers.base import BinaryLayer
-from bnnapps.nn.spec import ActivationSpec, AttentionSpec, EmbeddingSpec, LinearSpec, Spec, WeightSpec
+from bnnapps.nn.layers.base import PARTS, BinaryLayer
+from bnnapps.nn.spec import ActivationSpec, AttentionSpec, EmbeddingSpec, LinearSpec, MatmulSpec, Spec, WeightSpec
 from bnnapps.profile.counting import Cost, count
 from bnnapps.profile.owners import layer_type_of, owners
 from bnnapps.profile.sizes import Size, sizes
@@ -132,7 +132,7 @@ def summarize(model: nn.Module, example_inputs: Any) -> Summary:
         params_2bit=sum(r.params_2bit for r in rows),
         params_float=sum(r.params_float for r in rows),
         packed_bytes=sum(r.packed_bytes for r in rows),
-        float_bytes=sum(r.float_bytes for r in rows),
+        float_bytes=sum(size.float_bytes for size in stored.values()),
         layers=tuple(rows),
     )
 
@@ -144,7 +144,7 @@ def _row(name: str, module: nn.Module, cost: Cost, size: Size) -> LayerRow:
         label = kind.key
     else:
         label = "container" if any(True for _ in module.children()) else type(module).__name__.lower()
-    is_table = weight_bits is not None and weight_bits < 32 and kind is not None and kind.key == "embedding"
+    is_table = weight_bits is not None and weight_bits < 32 and kind is not None and kind.spec is EmbeddingSpec
     return LayerRow(
         name=name,
         type=label,
@@ -170,7 +170,9 @@ def _bits(module: nn.Module, cost: Cost) -> tuple[int | None, int | None]:
     spec: Spec | None = module.spec if isinstance(module, BinaryLayer) else None
     if isinstance(spec, AttentionSpec):
         widest = max(_activation(s) for s in (spec.query, spec.key, spec.value, spec.weights))
-        return (_weight(spec.projection.weight) if _holds_weights(module) else None), widest
+        return (_weight(spec.projection.weight) if _projects(module) else None), widest
+    if isinstance(spec, MatmulSpec):
+        return None, max(_activation(s) for s in (spec.left, spec.right))
     if isinstance(spec, EmbeddingSpec):
         return _weight(spec.weight), None
     if isinstance(spec, LinearSpec):
@@ -180,6 +182,11 @@ def _bits(module: nn.Module, cost: Cost) -> tuple[int | None, int | None]:
 
 def _holds_weights(module: nn.Module) -> bool:
     return any(p.dim() > 1 for p in module.parameters(recurse=False))
+
+
+def _projects(module: nn.Module) -> bool:
+    """Whether a binary attention holds its projections itself."""
+    return hasattr(module._modules[PARTS], "projections")
 
 
 def _weight(spec: WeightSpec | None) -> int:

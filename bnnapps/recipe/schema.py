@@ -34,22 +34,66 @@ class BinarizeConfig(Record):
         return {k: v for k, v in self.model_dump().items() if v not in (None, [], {})}
 
 
+OptimizerName = Literal["adamw", "adam", "sgd", "radam", "nadam", "rmsprop"]
+
+
+class ScheduleConfig(Record):
+    """The learning rate over the training, as a factor of `lr` (for Bop, gamma as a factor of `gamma`)."""
+
+    name: Literal["linear", "cosine", "constant", "step", "exponential"] = "linear"
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    """Fraction of the steps in which the factor rises from 0 to 1."""
+    milestones: list[float] = Field(default_factory=list)
+    """For `step`: fractions of the training at which the factor drops."""
+    gamma: float = Field(default=0.1, gt=0)
+    """For `step`: what each drop multiplies by."""
+    end: float = Field(default=0.0, ge=0, le=1)
+    """For `linear`, `cosine` and `exponential`: the factor at the end of the training."""
+
+    @model_validator(mode="after")
+    def _can_fall(self) -> ScheduleConfig:
+        if self.name == "exponential" and self.end == 0.0:
+            raise ValueError("an exponential schedule never reaches 0: give 'end', the factor at the end, such as 1e-3")
+        return self
+
+
 class GroupConfig(Record):
     """Settings of their own for some parameters."""
 
-    of: Literal["latent", "parts", "no_decay", "all"] = "all"
+    of: Literal["latent", "parts", "no_decay", "rest", "all"] = "all"
     """`latent`: weights of binary layers; `parts`: what their binarizers learn; `no_decay`: biases and norms."""
     match: str | None = None
     """A glob on the parameter's name, beside `of`."""
-    lr_scale: float = Field(default=1.0, ge=0)
-    """Times the learning rate."""
+    optimizer: OptimizerName | Literal["bop"] | None = None
+    """Another optimizer than the recipe's, with the same betas, eps and momentum; `bop` flips signs (latent only)."""
+    lr: float | None = Field(default=None, gt=0)
+    """Instead of the stage's."""
+    lr_scale: float | Literal["glorot"] = 1.0
+    """Times the learning rate; `glorot`: 1 / sqrt(1.5 / (fan_in + fan_out)) of each weight, as BNN published."""
     weight_decay: float | None = Field(default=None, ge=0)
+    gamma: float | None = Field(default=None, gt=0, le=1)
+    """For `bop`: how much of the averaged gradient each step replaces; 1e-4 by default. Its schedule moves it."""
+    threshold: float | None = Field(default=None, ge=0)
+    """For `bop`: the averaged gradient at which a weight flips; 1e-8 by default."""
+    schedule: ScheduleConfig | None = None
+    """Instead of the stage's."""
+
+    @model_validator(mode="after")
+    def _fits_the_optimizer(self) -> GroupConfig:
+        if isinstance(self.lr_scale, float) and self.lr_scale < 0:
+            raise ValueError(f"lr_scale is {self.lr_scale}: it must not be negative")
+        if self.optimizer == "bop":
+            if self.lr is not None or self.lr_scale != 1.0 or self.weight_decay is not None:
+                raise ValueError("bop has no learning rate and no decay: give 'gamma' and 'threshold' instead")
+        elif self.gamma is not None or self.threshold is not None:
+            raise ValueError("'gamma' and 'threshold' belong to a group with 'optimizer: bop'")
+        return self
 
 
 class OptimizerConfig(Record):
     """The optimizer, by its class in `torch.optim`, in lower case."""
 
-    name: Literal["adamw", "adam", "sgd", "radam", "nadam", "rmsprop"] = "adamw"
+    name: OptimizerName = "adamw"
     weight_decay: float = Field(default=0.01, ge=0)
     """Not for biases, norms and learned scales, unless a group says so."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -65,18 +109,6 @@ class OptimizerConfig(Record):
         return tuple(value) if isinstance(value, list) else value
 
 
-class ScheduleConfig(Record):
-    """The learning rate over the training, as a factor of `lr`."""
-
-    name: Literal["linear", "cosine", "constant", "step"] = "linear"
-    warmup: float = Field(default=0.1, ge=0, lt=1)
-    """Fraction of the steps in which the factor rises from 0 to 1."""
-    milestones: list[float] = Field(default_factory=list)
-    """For `step`: fractions of the training at which the factor drops."""
-    gamma: float = Field(default=0.1, gt=0)
-    """For `step`: what each drop multiplies by."""
-
-
 class LossConfig(Record):
     """One term of the loss, by its name in `bnnapps list losses`."""
 
@@ -86,6 +118,8 @@ class LossConfig(Record):
     """Fraction of the training at which the term begins to count."""
     stop: float = Field(default=1.0, ge=0, le=1)
     """Fraction of the training at which it stops."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Of the loss itself, such as `label_smoothing: 0.1` of `task`."""
 
 
 class Training(Record):
@@ -98,14 +132,16 @@ class Training(Record):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     losses: list[LossConfig] = Field(default_factory=lambda: [LossConfig(name="task")])
-    teacher: str | None = None
-    """The name of an earlier stage, or the path of a checkpoint of this package."""
+    teacher: str | dict[str, Any] | None = None
+    """An earlier stage's name, a checkpoint's path, or what the task knows: `{torchvision: resnet34}`."""
     init: str | None = None
     """Where the weights come from: an earlier stage's name, or a checkpoint's path; `null`: the model as configured."""
     select: Literal["best", "last"] = "best"
     """Which epoch's weights a stage hands on: the best on the dev set (as GLUE papers report), or the last."""
     checkpoint_every: int | None = Field(default=None, gt=0)
     """Also write a checkpoint every so many steps; at every epoch's end one is written anyway."""
+    log_layers: bool = True
+    """Log for each binary layer, every epoch, how many signs flipped and how much lies where no gradient passes."""
 
 
 class StageConfig(Record):
@@ -122,10 +158,11 @@ class StageConfig(Record):
     optimizer: OptimizerConfig | None = None
     schedule: ScheduleConfig | None = None
     losses: list[LossConfig] | None = None
-    teacher: str | None = None
+    teacher: str | dict[str, Any] | None = None
     init: str | None = None
     select: Literal["best", "last"] | None = None
     checkpoint_every: int | None = Field(default=None, gt=0)
+    log_layers: bool | None = None
 
 
 class TrainConfig(Training):

@@ -15,6 +15,7 @@ from bnnapps.report.bars import bar_plot, bars_by_kind
 from bnnapps.report.exports import export_row
 from bnnapps.report.figures import Plot, loss_plot, metric_plot, rate_plot
 from bnnapps.report.headline import tiles, title_of
+from bnnapps.report.heat import heat_plot
 from bnnapps.report.layers import layer_rows
 from bnnapps.report.records import Costs
 from bnnapps.report.run import Run, Stage, read_run
@@ -100,6 +101,12 @@ def stage_plots(run: Run, stage: Stage) -> list[Plot]:
         plots.append(metric_plot(found.metrics, metric, found.steps, f"{prefix}-dev", chosen, beside, from_end=last))
     if found.rates:
         plots.append(rate_plot(found.rates, found.steps, f"{prefix}-rate"))
+    if found.flips:
+        remark = "The fraction of a layer's binary weights whose sign changed in the epoch."
+        plots.append(heat_plot("Signs that flipped", found.flips, f"{prefix}-flips", remark))
+    if found.saturation:
+        remark = "The fraction of the inputs of a sign outside its window, in the first batch of the epoch."
+        plots.append(heat_plot("Inputs without gradient", found.saturation, f"{prefix}-saturation", remark))
     return plots
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LOSS, TERM, DEV, RATE = "loss", "loss/", "dev/", "lr"
+FLIPS, SATURATION = "flips/", "saturation/"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Curves:
         terms: its terms, not weighted.
         metrics: on the dev set, one point an evaluation.
         rates: learning rates.
+        flips: by layer, the fraction of signs that changed in an epoch.
+        saturation: by layer, the fraction of the inputs of its sign where no gradient passes.
 
     """
 
@@ -38,6 +41,8 @@ class Curves:
     terms: tuple[Series, ...]
     metrics: tuple[Series, ...]
     rates: tuple[Series, ...]
+    flips: tuple[Series, ...] = ()
+    saturation: tuple[Series, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -82,6 +87,8 @@ def curves(events: Sequence[Mapping[str, Any]], stage: str, epochs: int | None =
         total=next((s for s in series if s.name == LOSS), Series(LOSS, (), ())),
         terms=tuple(_named(s, TERM) for s in series if s.name.startswith(TERM)),
         metrics=tuple(_named(s, DEV) for s in series if s.name.startswith(DEV)),
+        flips=tuple(_named(s, FLIPS) for s in series if s.name.startswith(FLIPS)),
+        saturation=tuple(_named(s, SATURATION) for s in series if s.name.startswith(SATURATION)),
         rates=tuple(s for s in series if s.name == RATE or s.name.startswith((RATE + "-", RATE + "/"))),
     )
 

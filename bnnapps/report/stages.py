@@ -10,6 +10,7 @@ from bnnapps.report.layers import bits_of
 from bnnapps.report.records import StageResult
 from bnnapps.report.run import Run, Stage
 from bnnapps.report.series import Curves, curves
+from bnnapps.training.teachers import in_words
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def _row(run: Run, stage: Stage) -> StageRow:
         name=stage.name,
         network=_network(stage),
         start="as configured" if settings is None or settings.init is None else settings.init,
-        teacher="–" if settings is None or settings.teacher is None else settings.teacher,
+        teacher="–" if settings is None else in_words(settings.teacher),
         scores=_scores(result.metrics, result.last) if result is not None else (),
         selected=selected,
         steps=_done(result.steps if result is not None else logged, planned_steps) + (" so far" if logged else ""),

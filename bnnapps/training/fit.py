@@ -15,6 +15,7 @@ from typing import Any
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.strategies import DDPStrategy
 from rich.console import Console
 from torch import nn
 
@@ -25,7 +26,9 @@ from bnnapps.training.lightning_io import SafeCheckpointIO
 from bnnapps.training.logger import JsonLinesLogger
 from bnnapps.training.module import BinaryModule
 from bnnapps.training.progress_bar import progress_callback
+from bnnapps.training.same_recipe import check_same
 from bnnapps.training.task import Task
+from bnnapps.training.watch import LayerWatch
 
 _OURS = (
     "max_epochs",
@@ -45,6 +48,8 @@ _NOISE = (
     ".*treespec.*",
     ".*GPU available but not used.*",
     ".*could not find the monitored key.*",
+    ".*sync_dist=True.*",
+    ".*find_unused_parameters=True was specified.*",
 )
 
 
@@ -92,7 +97,8 @@ def fit_stage(
     checkpoints = folder / "checkpoints"
     last = checkpoints / "last.ckpt"
     go_on = resume and last.is_file()
-    start_step, earlier = _position(last) if go_on else (0, 0.0)
+    module.recipe = task.recipe.model_dump(mode="json")
+    start_step, earlier = _position(last, module.recipe) if go_on else (0, 0.0)
     best = ModelCheckpoint(
         checkpoints,
         filename="best",
@@ -109,6 +115,7 @@ def fit_stage(
             max_steps=-1 if stage.steps is None else stage.steps,
             callbacks=[
                 best,
+                *([LayerWatch(console, stage.name)] if stage.log_layers else []),
                 *_last_checkpoints(checkpoints, stage),
                 progress_callback(console, live, stage.name, task.monitor),
             ],
@@ -117,6 +124,7 @@ def fit_stage(
             use_distributed_sampler=False,
             **_defaults(live) | task.recipe.trainer,
         )
+        _allow_unused_parameters(trainer)
         # Of several processes each trains on its share of the batches and evaluates the whole dev set.
         train, dev = task.train_loader(), list(task.dev_loaders())
         train.shard(trainer.global_rank, trainer.world_size)
@@ -129,7 +137,9 @@ def fit_stage(
             raise
         last_metrics = _evaluate(trainer, module, dev)
         best_metrics = last_metrics
-        if stage.select == "best" and _beats(best, last_metrics[task.monitor.removeprefix("dev/")], task.maximize):
+        better = _beats(best, last_metrics[task.monitor.removeprefix("dev/")], task.maximize)
+        # One process decides for all: their running statistics differ, and evaluating waits for every one of them.
+        if stage.select == "best" and trainer.strategy.broadcast(better):
             _load_weights(module.model, Path(best.best_model_path))
             best_metrics = _evaluate(trainer, module, dev)
     chosen = best_metrics if stage.select == "best" else last_metrics
@@ -148,11 +158,28 @@ def fit_stage(
     }
 
 
-def _position(checkpoint: Path) -> tuple[int, float]:
-    """Steps and seconds of the training that a checkpoint was written in."""
+def _allow_unused_parameters(trainer: pl.Trainer) -> None:
+    """Let DDP train networks of which some parameters rest, unless the recipe's strategy decides that.
+
+    The latent weight of a split layer rests, as does a head that no loss reads; by default DDP fails or waits for ever.
+    """
+    if isinstance(trainer.strategy, DDPStrategy):
+        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+
+def _position(checkpoint: Path, recipe: dict[str, Any]) -> tuple[int, float]:
+    """Steps and seconds of the training that a checkpoint was written in.
+
+    Raises:
+        CheckpointError: no run wrote it.
+        UsageError: it was written with another recipe.
+    """
     saved = load_file(checkpoint)
     if not isinstance(saved.get("bnnapps"), dict):
         raise CheckpointError(f"{checkpoint} was not written by `bnnapps run`: delete it to start the stage anew")
+    before = saved["bnnapps"].get("recipe")
+    if isinstance(before, dict):
+        check_same(before, recipe, f"{checkpoint} is")
     return int(saved["global_step"]), float(saved["bnnapps"]["seconds"])
 
 

@@ -12,6 +12,9 @@ from torch.utils.data import DataLoader, Sampler
 class EpochBatches(Sampler[list[int]]):
     """Batches of indices, shuffled by (seed, epoch), from any batch of the epoch on.
 
+    Without `lengths`, n batches in a row are one batch of n times the size: as many processes, each with its share, see
+    together what one process sees with the larger batch.
+
     Args:
         size: number of examples.
         batch_size: examples a batch; the last batch may be smaller.
@@ -42,8 +45,9 @@ class EpochBatches(Sampler[list[int]]):
             order = [
                 i for at in range(0, self.size, block) for i in sorted(order[at : at + block], key=lambda j: lengths[j])
             ]
-        batches = self._cut(order)
-        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+            batches = self._cut(order)
+            return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+        return self._cut(order)
 
     def _cut(self, order: list[int]) -> list[list[int]]:
         return [order[i : i + self.batch_size] for i in range(0, self.size, self.batch_size)]
@@ -65,7 +69,7 @@ class EpochLoader(DataLoader[Any]):
     """A loader over `EpochBatches` that draws from no global random state.
 
     Its state is the epoch and the number of batches that were handed out, in the form that Lightning saves and
-    restores; `len` is always that of a whole epoch.
+    restores; `len` is always that of a whole epoch. `workers`: processes that make the batches.
     """
 
     def __init__(
@@ -76,11 +80,18 @@ class EpochLoader(DataLoader[Any]):
         seed: int,
         lengths: Sequence[int] | None = None,
         shuffle: bool = True,
+        workers: int = 0,
     ) -> None:
         self.batches = EpochBatches(len(examples), batch_size, seed, lengths, shuffle)
         self.handed_out = 0
         generator = torch.Generator().manual_seed(seed)
-        super().__init__(examples, batch_sampler=self.batches, collate_fn=collate, generator=generator)  # type: ignore[arg-type]
+        super().__init__(
+            examples,  # type: ignore[arg-type]
+            batch_sampler=self.batches,
+            collate_fn=collate,
+            generator=generator,
+            num_workers=workers,
+        )
 
     def set_epoch(self, epoch: int) -> None:
         """Start the given epoch from its first batch."""

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.binarize import apply_constraints, is_binarized, plan_of
-from bnnapps.errors import TrainingError
+from bnnapps.errors import DataError, TrainingError
 from bnnapps.losses.hub import LossHub, LossInputs
 from bnnapps.nn.progress import set_progress
-from bnnapps.optim import lr_factor, make_optimizer
+from bnnapps.optim import ParameterGroup, optimizer_of, parameter_groups, set_rates
 from bnnapps.recipe.schema import ResolvedStage
+from bnnapps.training.finite import all_finite, describe_batch, first_not_finite, float_tensors, not_finite_state
+from bnnapps.training.ranks import calibrate_together
 
 
 class BinaryModule(pl.LightningModule):
@@ -34,6 +36,9 @@ class BinaryModule(pl.LightningModule):
         hub: the terms of the loss.
         seed: of everything random in the steps.
         teacher: a frozen network in eval mode; it is no part of the checkpoints.
+
+    Attributes:
+        recipe: as plain data, kept in the checkpoints, so that a stage goes on only with the recipe that it began with.
     """
 
     def __init__(
@@ -48,9 +53,12 @@ class BinaryModule(pl.LightningModule):
         self.__dict__["teacher"] = None if teacher is None else teacher.eval().requires_grad_(False)
         self.fraction = 0.0
         self.began = time.monotonic()
+        self.recipe: dict[str, Any] | None = None
+        self._groups: list[ParameterGroup] = []
         self._predictions: list[tuple[Tensor, Tensor, int]] = []
 
     teacher: nn.Module | None
+    _calibrating: list[Any]
 
     def loss_inputs(self, batch: Any) -> LossInputs:
         """Run student and teacher on a batch."""
@@ -71,6 +79,10 @@ class BinaryModule(pl.LightningModule):
         if self.teacher is not None:
             self.teacher.to(self.device)
 
+    def on_train_start(self) -> None:
+        """Of several processes, let none start from its own batch alone."""
+        self.__dict__["_calibrating"] = calibrate_together(self.model)
+
     def on_train_epoch_start(self) -> None:
         """Tell the loader which epoch it is."""
         loader: Any = self.trainer.train_dataloader
@@ -79,15 +91,25 @@ class BinaryModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set everything that moves."""
-        step = self.global_step
-        part = batch_idx % self.trainer.accumulate_grad_batches
-        torch.manual_seed((self.seed * 1_000_003 + step * 131 + part * 1_009 + self.global_rank) % 2**63)
-        self.fraction = min(1.0, step / max(1, self.total_steps))
+        self._seed_step(batch_idx)
+        step, total = self.global_step, max(1, self.total_steps)
+        self.fraction = min(1.0, step / total)
         set_progress(self.model, self.fraction)
-        factor = lr_factor(min(1.0, (step + 1) / max(1, self.total_steps)), self.stage.schedule)
-        optimizer: Any = self.optimizers()
-        for group in optimizer.param_groups:
-            group["lr"] = self.stage.lr * group["lr_scale"] * factor
+        optimizer = self.trainer.optimizers[0]
+        set_rates(optimizer, self._groups, min(1.0, (step + 1) / total), self.stage.schedule)
+        self._log_rates(optimizer)
+
+    def _seed_step(self, batch_idx: int) -> None:
+        part = batch_idx % self.trainer.accumulate_grad_batches
+        seed = self.seed * 1_000_003 + self.global_step * 131 + part * 1_009 + self.global_rank
+        torch.manual_seed(seed % 2**63)
+
+    def _log_rates(self, optimizer: torch.optim.Optimizer) -> None:
+        """The first learning rate, and Bop's first gamma."""
+        first: dict[str, float] = {}
+        for settings, group in zip(optimizer.param_groups, self._groups, strict=True):
+            first.setdefault("lr" if group.moves == "lr" else "lr/gamma", settings[group.moves])
+        self.log_dict(first)
 
     @property
     def total_steps(self) -> int:
@@ -96,27 +118,53 @@ class BinaryModule(pl.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss of a batch."""
-        inputs = dataclasses.replace(self.loss_inputs(batch), progress=self.fraction)
-        total, terms = self.hub(inputs)
-        if not bool(torch.isfinite(total)):
-            named = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
-            raise TrainingError(
-                f"stage '{self.stage.name}': the loss is {float(total)} at step {self.global_step} ({named}): lower "
-                "the learning rate or clip the gradient (trainer.gradient_clip_val)"
-            )
+        total, terms = self._loss(batch)
+        if not all_finite([total, *(t for _, t in float_tensors(batch))]):
+            raise self._not_finite(batch, batch_idx, total, terms)
         self.log("loss", total.detach(), prog_bar=True)
         self.log_dict({f"loss/{name}": value for name, value in terms.items()})
         return total
 
+    def _loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.hub(dataclasses.replace(self.loss_inputs(batch), progress=self.fraction))
+
+    def _not_finite(self, batch: Any, batch_idx: int, total: Tensor, terms: Mapping[str, Tensor]) -> Exception:
+        """What to raise for a batch whose data or loss is not finite: the batch runs again, every layer watched."""
+        where = f"stage '{self.stage.name}', step {self.global_step}, epoch {self.current_epoch}, batch {batch_idx}"
+        bad_data = describe_batch(batch)
+        if bad_data is not None:
+            return DataError(f"{where}: {bad_data}: correct or remove that example")
+        self._seed_step(batch_idx)
+        first = first_not_finite({"student": self.model, "teacher": self.teacher}, lambda: self._loss(batch))
+        if first is None:
+            named = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
+            first = f"a term of the loss, behind finite layers ({named})"
+        return TrainingError(
+            f"{where}: the loss is {float(total.detach())}; what is not finite first is {first}: lower the learning rate, clip "
+            "the gradient (trainer.gradient_clip_val), or check that layer"
+        )
+
+    def on_train_epoch_end(self) -> None:
+        """Check the weights and statistics: a sign turns NaN into -1, so the loss alone does not show it."""
+        state = not_finite_state(self.model)
+        if state is not None:
+            raise TrainingError(
+                f"stage '{self.stage.name}': after epoch {self.current_epoch} the {state} of the network is not finite"
+                ": lower the learning rate or clip the gradient (trainer.gradient_clip_val)"
+            )
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Constrain the latent weights."""
         apply_constraints(self.model)
+        while self._calibrating:
+            self._calibrating.pop().remove()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The recipe's optimizer."""
         # Lightning cannot clip gradients under mixed precision for an optimizer that is fused.
         fused = self.trainer.precision == "32-true"
-        return make_optimizer(self.model, self.stage.optimizer, self.stage.lr, fused)
+        self._groups = parameter_groups(self.model, self.stage.optimizer, self.stage.lr)
+        return optimizer_of(self._groups, self.stage.optimizer, fused)
 
     # Evaluation
 
@@ -149,6 +197,7 @@ class BinaryModule(pl.LightningModule):
         """The plan travels with the state."""
         checkpoint["bnnapps"] = {
             "stage": self.stage.name,
+            "recipe": self.recipe,
             "plan": plan_of(self.model).to_dict() if is_binarized(self.model) else None,
             "seconds": time.monotonic() - self.began,
         }

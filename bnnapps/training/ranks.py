@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.distributed
 from pytorch_lightning.utilities import rank_zero_only
+from torch import nn
+
+from bnnapps.nn.activations import ActivationBinarizer
 
 
 def is_first() -> bool:
@@ -15,3 +21,25 @@ def wait_for_all() -> None:
     """Go on when every process of the run has come this far."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
+
+
+def calibrate_together(model: nn.Module) -> list[Any]:
+    """Let learned scales that start from the first batch start from the batches of all processes.
+
+    Each process sees another batch, and DDP averages gradients, not parameters: starts of their own would never meet
+    again. The mean over processes of equal batches is what one process would take from the whole.
+
+    Returns the handles of the hooks; remove them after the first batch.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return []
+    scales = [m for m in model.modules() if isinstance(m, ActivationBinarizer) and m.spec.scale == "elastic"]
+    return [m.register_forward_pre_hook(_calibrate) for m in scales]
+
+
+@torch.no_grad()
+def _calibrate(binarizer: ActivationBinarizer, args: tuple[Any, ...]) -> None:
+    if binarizer.training and not bool(binarizer.calibrated):
+        binarizer.calibrate(binarizer._shifted(args[0]))
+        torch.distributed.all_reduce(binarizer.alpha.data)
+        binarizer.alpha.data.div_(torch.distributed.get_world_size())

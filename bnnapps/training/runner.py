@@ -25,8 +25,10 @@ from bnnapps.training.checkpoint import save_model
 from bnnapps.training.fit import check_trainer, fit_stage
 from bnnapps.training.folder import RunFolder, environment, write_text
 from bnnapps.training.ranks import is_first, wait_for_all
+from bnnapps.training.same_recipe import check_same
 from bnnapps.training.stages import StageModels, check_stages, open_model
 from bnnapps.training.task import Section, Task
+from bnnapps.training.teachers import check_teacher
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def hub_of(stage: ResolvedStage) -> LossHub:
                 f"train, stage '{stage.name}': the loss '{config.name}' compares with a teacher: set 'teacher' to "
                 "an earlier stage, or drop the loss"
             )
-    return LossHub([LossTerm(c.name, c.weight, start=c.start, stop=c.stop) for c in stage.losses])
+    terms = [LossTerm(c.name, c.weight, start=c.start, stop=c.stop, options=c.options) for c in stage.losses]
+    return LossHub(terms)
 
 
 def preview(recipe: Recipe, folder: RunFolder | None = None) -> tuple[Task, Preview]:
@@ -149,6 +152,8 @@ def _run_stage(
     models = StageModels(task, stages, folder)
     pl.seed_everything(task.recipe.seed + number, verbose=False)
     teacher, student = models.teacher(stage), models.student(stage)
+    if teacher is not None:
+        check_teacher(stage, student, teacher, task.example_inputs())
     the_plan = plan_of(student) if is_binarized(student) else None
     kind = "float" if the_plan is None else f"{len(the_plan.binarized)} binary layers"
     console.print(f"Stage {number}/{len(stages)} '{stage.name}': {kind}", highlight=False)
@@ -216,8 +221,8 @@ def _check_folder(folder: RunFolder, recipe: Recipe, resume: bool) -> None:
                 f"'{folder.root}' holds a run already: go on with `bnnapps run --resume {folder.root}`, or "
                 "give another --out"
             )
-        if read_run_recipe(folder) != recipe:
-            raise UsageError(f"'{folder.root}' holds a run of another recipe: resume it without a recipe or --set")
+        before, after = (r.model_dump(mode="json") for r in (read_run_recipe(folder), recipe))
+        check_same(before, after, f"'{folder.root}' holds a run")
     elif folder.root.is_file():
         raise UsageError(f"'{folder.root}' is a file: give another --out")
     elif folder.root.exists() and any(folder.root.iterdir()):

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bnnapps.binarize import Plan, apply_plan, is_binarized, plan, restore
 from bnnapps.errors import BinarizeError, CheckpointError, RecipeError, nearest
-from bnnapps.nn.activations import ActivationBinarizer
-from bnnapps.nn.spec import ActivationSpec
 from bnnapps.recipe.schema import BinarizeConfig, Recipe, ResolvedStage
 from bnnapps.training.checkpoint import load_file, load_model
 from bnnapps.training.folder import RunFolder
+from bnnapps.training.handover import Part, hand_over, learned_parts
 from bnnapps.training.task import Task
+from bnnapps.training.teachers import check_teacher
 
 
 def stage_rules(recipe: Recipe, stage: ResolvedStage) -> BinarizeConfig | None:
@@ -30,6 +29,8 @@ def check_stages(stages: Sequence[ResolvedStage]) -> None:
         earlier = [s.name for s in stages[:i]]
         for key in ("teacher", "init"):
             source = getattr(stage, key)
+            if isinstance(source, dict):  # a teacher that the task knows
+                continue
             if source is not None and source not in earlier and not Path(source).is_file():
                 raise RecipeError(
                     f"train, stage '{stage.name}': {key} is '{source}', which is neither a checkpoint file "
@@ -55,21 +56,23 @@ class StageModels:
         return open_model(self.task, path)
 
     def teacher(self, stage: ResolvedStage) -> nn.Module | None:
-        """The teacher of a stage."""
+        """The teacher of a stage: an earlier stage, a checkpoint, or one that the task knows by name."""
+        if isinstance(stage.teacher, dict):
+            return self.task.named_teacher(stage.teacher)
         return None if stage.teacher is None else self.open(self.path(stage.teacher))
 
     def student(self, stage: ResolvedStage) -> nn.Module:
         """The network of a stage at its start, binarized by its rules.
 
-        What an earlier student's quantizers had learned goes over to quantizers of the same kind; a learned scale
-        for another number of bits starts anew from data.
+        What the parts of an earlier student had learned (shifts, scales, non-linearities) goes over to parts of the
+        same kind; a learned scale for another number of bits starts anew from data.
         """
-        learned: dict[str, _Learned] = {}
+        learned: dict[str, Part] = {}
         if stage.init is None:
             model = self.task.build_model()
         else:
             model = self.open(self.path(stage.init))
-            learned = _learned(model)
+            learned = learned_parts(model)
             if is_binarized(model):
                 restore(model)
         if stage.width is not None:
@@ -78,7 +81,7 @@ class StageModels:
         if rules is not None:
             the_plan = self._plan(stage, rules, model)
             apply_plan(model, the_plan)
-            _hand_over(model, learned)
+            hand_over(model, learned)
         return model
 
     def preview(self, stage: ResolvedStage, built: dict[str, nn.Module]) -> Plan | None:
@@ -92,6 +95,10 @@ class StageModels:
         if stage.width is not None:
             model = self.task.narrow(model, stage.width)
         built[stage.name] = model
+        if isinstance(stage.teacher, dict) or (stage.teacher is not None and stage.teacher not in built):
+            teacher = self.teacher(stage)
+            assert teacher is not None
+            check_teacher(stage, model, teacher, self.task.example_inputs())
         rules = stage_rules(self.task.recipe, stage)
         if rules is None:
             return None
@@ -116,26 +123,3 @@ def open_model(task: Task, path: Path) -> nn.Module:
     model = task.build_from(record)
     load_model(model, path)
     return model
-
-
-_Learned = tuple[ActivationSpec, dict[str, Tensor]]
-
-
-def _learned(model: nn.Module) -> dict[str, _Learned]:
-    return {
-        name: (module.spec, {k: v.clone() for k, v in module.state_dict().items()})
-        for name, module in model.named_modules()
-        if isinstance(module, ActivationBinarizer)
-    }
-
-
-@torch.no_grad()
-def _hand_over(model: nn.Module, learned: dict[str, _Learned]) -> None:
-    for name, module in model.named_modules():
-        if not isinstance(module, ActivationBinarizer) or name not in learned:
-            continue
-        spec, state = learned[name]
-        if spec == module.spec:
-            module.load_state_dict(state)
-        elif spec.shift == module.spec.shift == "channel":
-            module.shift.copy_(state["shift"])

@@ -72,6 +72,17 @@ class Task(ABC):
         """The model with a fraction of its heads and inner features."""
         raise RecipeError(f"the task '{self.recipe.task}' cannot change a model's width: remove 'width' from the stage")
 
+    def named_teacher(self, spec: dict[str, Any]) -> nn.Module:
+        """A trained network that the task knows how to get, such as `{torchvision: resnet34, pretrained: true}`.
+
+        Raises:
+            RecipeError: the task knows none, or not this one.
+        """
+        raise RecipeError(
+            f"train.teacher: the task '{self.recipe.task}' knows no teacher by {', '.join(spec) or 'an empty name'}: "
+            "give the name of an earlier stage, or the path of a checkpoint"
+        )
+
     @abstractmethod
     def make_module(
         self, model: nn.Module, stage: ResolvedStage, hub: LossHub, teacher: nn.Module | None

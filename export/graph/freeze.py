@@ -27,8 +27,11 @@ from bnnapps.nn.layers import (
     BinaryLinear,
     BinaryMultiheadAttention,
     ReplacedNonlinearity,
+    ResidualBlock,
 )
+from bnnapps.nn.layers.conv_same import BinaryConv2dSame
 from bnnapps.nn.layers.operands import LinearParts, codes_of
+from bnnapps.nn.layers.scaled_embedding import BinaryScaledEmbedding
 
 KINDS: dict[type[BinaryLayer[Any]], str] = {
     BinaryLinear: "linear",
@@ -39,6 +42,7 @@ KINDS: dict[type[BinaryLayer[Any]], str] = {
     BinaryMultiheadAttention: "multihead_attention",
     BinaryHFSelfAttention: "hf.SelfAttention",
     ReplacedNonlinearity: "nonlinearity",
+    ResidualBlock: "residual_block",
 }
 """The binary layers that have a deployed form, and how an exported file calls them."""
 
@@ -110,7 +114,7 @@ def kind_of(name: str, layer: BinaryLayer[Any]) -> str:
 
     """
     for known, kind in KINDS.items():
-        if isinstance(layer, known):
+        if isinstance(layer, known) and not isinstance(layer, (BinaryConv2dSame, BinaryScaledEmbedding)):
             return kind
     raise ExportError(
         f"layer '{name}' is a {type(layer).__name__}, a binary layer without a deployed form: keep it real "

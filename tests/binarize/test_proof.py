@@ -26,7 +26,9 @@ class PassedBy(nn.Module):
 
 
 def everything(model: nn.Module) -> bnnapps.Plan:
-    plan = bnnapps.plan(model, [Rule(types=["linear"], use="bnn")], keep_first=0, keep_last=0)
+    """Every linear layer by its exact name: one that its parent only reads would stay real otherwise."""
+    names = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)]
+    plan = bnnapps.plan(model, [Rule(match=n, use="bnn") for n in names], keep_first=0, keep_last=0)
     bnnapps.apply_plan(model, plan)
     return plan
 
@@ -42,13 +44,35 @@ def test_layers_that_did_not_compute_are_named() -> None:
         plan.assert_ran(model, {"x": torch.randn(2, 4), "use_all": True})
 
 
-def test_a_functional_attention_of_torchvision_is_found_out() -> None:
-    from torchvision.models.swin_transformer import ShiftedWindowAttention
+def test_a_layer_that_its_parent_only_reads_stays_real_unless_it_is_named() -> None:
+    model = PassedBy()
+    plan = bnnapps.plan(model, [Rule(types=["linear"], use="bnn")], keep_first=0, keep_last=0)
+    assert [e.name for e in plan.binarized] == ["called", "unused"]
+    assert next(e.reason for e in plan.kept) == "PassedBy reads its weight instead of calling it"
 
-    model = nn.Sequential(ShiftedWindowAttention(8, [2, 2], [0, 0], 2))
+
+def test_layers_that_the_model_leaves_out_can_be_named() -> None:
+    model = PassedBy()
     plan = everything(model)
-    with pytest.raises(BinarizeError, match=r"'0\.qkv', '0\.proj'"):
-        plan.assert_ran(model, torch.randn(1, 4, 4, 8))
+    plan.assert_ran(model, torch.randn(2, 4), idle=["read", "unus*"])
+    plan.assert_ran(model, {"x": torch.randn(2, 4), "use_all": True}, idle=["read"])
+    with pytest.raises(BinarizeError, match=r"1 of 3 binary layers did not compute on these inputs: 'unused'"):
+        plan.assert_ran(model, torch.randn(2, 4), idle=["read"])
+    with pytest.raises(
+        BinarizeError, match=r"idle: no binary layer is called 'aux\*'; the nearest are 'read', 'unused', 'called'"
+    ):
+        plan.assert_ran(model, torch.randn(2, 4), idle=["aux*"])
+
+
+def test_auxiliary_heads_of_torchvision_rest_in_eval_mode() -> None:
+    from torchvision.models import GoogLeNet
+
+    model = GoogLeNet(num_classes=3, init_weights=False)
+    plan = bnnapps.plan(model, [Rule(match="aux1.*", use="bireal"), Rule(match="conv2.conv", use="bireal")])
+    bnnapps.apply_plan(model, plan)
+    plan.assert_ran(model, torch.randn(1, 3, 64, 64), idle=["aux1.*"])
+    with pytest.raises(BinarizeError, match=r"2 of 3 binary layers did not compute"):
+        plan.assert_ran(model, torch.randn(1, 3, 64, 64))
 
 
 def test_the_proof_leaves_no_trace() -> None:

@@ -6,6 +6,7 @@ from command_line import TINY, call, settings
 from bnnapps.binarize import layer_types
 from bnnapps.losses import losses
 from bnnapps.methods import methods
+from bnnapps.models import models
 from bnnapps.recipe.load import shipped_recipes
 
 
@@ -15,6 +16,7 @@ from bnnapps.recipe.load import shipped_recipes
         ("tasks", "task", ["text"]),
         ("methods", "method", [m.name for m in methods()]),
         ("recipes", "recipe", list(shipped_recipes())),
+        ("models", "model", [m.name for m in models()]),
         ("layers", "type", [t.key for t in layer_types().values()]),
         ("losses", "loss", [loss.name for loss in losses()]),
     ],

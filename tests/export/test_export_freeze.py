@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
-from zoo import CASES, ZOO, binary, result
+from zoo import EXPORTED, ZOO, binary, result
 
 import bnnapps
 from bnnapps.errors import ExportError
@@ -15,7 +15,7 @@ from bnnapps.nn import BinaryLayer, BinaryLinear, LinearSpec, WeightSpec
 from bnnapps.nn.codes import Codes
 
 
-@pytest.mark.parametrize(("method", "name"), CASES)
+@pytest.mark.parametrize(("method", "name"), EXPORTED)
 def test_the_deployed_form_computes_what_the_binarized_model_computes_bit_for_bit(method: str, name: str) -> None:
     model = binary(method, name)
     before = copy.deepcopy(model.state_dict())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from zoo import CASES, METHODS, ZOO, binary, build, covered, result, rules
+from zoo import CASES, METHODS, ZOO, binarize, binary, build, covered, example_inputs, result, rules
 
 import bnnapps
 from bnnapps.binarize import Plan
@@ -47,7 +47,7 @@ def test_restore_is_the_exact_inverse(method: str, model: str, used: bool) -> No
     next(net.parameters()).requires_grad_(False)
     list(net.modules())[-1].eval()
     before, state = fingerprint(net), copy.deepcopy(net.state_dict())
-    assert bnnapps.binarize(net, rules(method, model)) is net
+    assert binarize(net, method, model) is net
     assert binary_layers(net)
     if used:
         result(net, ZOO[model].inputs()).sum().backward()
@@ -61,7 +61,7 @@ def test_restore_is_the_exact_inverse(method: str, model: str, used: bool) -> No
 @by_case
 def test_it_computes_what_was_planned(method: str, model: str) -> None:
     net = build(model)
-    plan = bnnapps.plan(net, rules(method, model))
+    plan = bnnapps.plan(net, rules(method, model), example_inputs=example_inputs(model))
     assert {e.type for e in plan.binarized} == set(covered(method, model))
     bnnapps.apply_plan(net, plan)
     plan.assert_ran(net, ZOO[model].inputs())
@@ -73,7 +73,7 @@ def test_it_computes_what_was_planned(method: str, model: str) -> None:
 def test_names_parameters_and_keys_of_the_float_model_stay(method: str, model: str) -> None:
     net = build(model)
     parameters, keys = dict(net.named_parameters()), list(net.state_dict())
-    bnnapps.binarize(net, rules(method, model))
+    binarize(net, method, model)
     assert {n: id(p) for n, p in net.named_parameters() if n in parameters} == {n: id(p) for n, p in parameters.items()}
     assert [k for k in net.state_dict() if ".binary." not in f".{k}"] == keys
 
@@ -84,9 +84,9 @@ def test_a_float_checkpoint_loads_strictly_and_counts(method: str, model: str) -
     with torch.no_grad():
         for parameter in source.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
-    net = bnnapps.binarize(build(model), rules(method, model))
+    net = binarize(build(model), method, model)
     net.load_state_dict(source.state_dict(), strict=True)
-    expected = bnnapps.binarize(copy.deepcopy(source), rules(method, model))
+    expected = binarize(copy.deepcopy(source), method, model)
     inputs = ZOO[model].inputs()
     assert torch.equal(result(net.eval(), inputs), result(expected.eval(), inputs))
     bnnapps.restore(net)
@@ -197,7 +197,7 @@ def test_defect_4_every_latent_weight_and_learned_part_gets_a_gradient(method: s
 def test_an_optimizer_made_before_still_steps_the_weights(method: str, model: str) -> None:
     net = build(model)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
-    bnnapps.binarize(net, rules(method, model))
+    binarize(net, method, model)
     before = {n: p.detach().clone() for n, p in net.named_parameters()}
     output = result(net.train(), ZOO[model].inputs())
     (output * torch.randn_like(output)).sum().backward()
@@ -237,9 +237,9 @@ def test_a_binary_layer_learns_what_another_one_computes(method: str) -> None:
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_models_of_other_types(method: str, model: str, dtype: torch.dtype, when: str) -> None:
     if when == "before":
-        net = bnnapps.binarize(build(model).to(dtype), rules(method, model))
+        net = binarize(build(model).to(dtype), method, model)
     else:
-        net = bnnapps.binarize(build(model), rules(method, model)).to(dtype)
+        net = binarize(build(model), method, model).to(dtype)
 
     def converted(value: Any) -> Any:
         if isinstance(value, dict):
@@ -326,28 +326,31 @@ def test_deployed_weights_have_few_levels_and_float_names(method: str, model: st
     net = binary(method, model)
     deployed = bnnapps.binary_state_dict(net)
     state = net.state_dict()
-    kinds = {
-        f"{name}.{key}": binarizer.spec.kind
+    binarizers = {
+        f"{name}.{key}": binarizer
         for name, layer in net.named_modules()
         if isinstance(layer, BinaryLayer)
         for key, _, binarizer in layer.latents()
     }
-    assert set(deployed) == set(kinds)
+    assert set(deployed) == set(binarizers)
     for key, value in deployed.items():
         assert value.shape == state[key].shape
         assert not value.requires_grad
-        levels = max(row.unique().numel() for row in value.flatten(1))
-        assert levels <= {"binary": 2, "ternary": 3, "split": 4}[kinds[key]]
+        levels = max(row.unique().numel() for row in binarizers[key].filters_first(value).flatten(1))
+        assert levels <= {"binary": 2, "ternary": 3, "split": 4}[binarizers[key].spec.kind]
 
 
 @by_case
 def test_hooks_of_the_float_layers_survive(method: str, model: str) -> None:
     net = build(model)
     seen: list[str] = []
-    target = next(e.name for e in bnnapps.plan(net, rules(method, model)).binarized)
+    target = next(
+        e.name for e in bnnapps.plan(net, rules(method, model), example_inputs=example_inputs(model)).binarized
+    )
     net.get_submodule(target).register_forward_hook(lambda *_: seen.append("forward"))
     net.get_submodule(target).register_forward_pre_hook(lambda *_: seen.append("before"))
-    bnnapps.binarize(net, rules(method, model))
+    binarize(net, method, model)
+    seen.clear()
     result(net, ZOO[model].inputs())
     assert set(seen) == {"forward", "before"}
     count = len(seen)
@@ -359,7 +362,7 @@ def test_hooks_of_the_float_layers_survive(method: str, model: str) -> None:
 @by_case
 def test_frozen_layers_stay_frozen(method: str, model: str) -> None:
     net = build(model).requires_grad_(False)
-    bnnapps.binarize(net, rules(method, model))
+    binarize(net, method, model)
     assert not any(p.requires_grad for n, p in net.named_parameters() if ".binary." not in f".{n}")
     for layer in binary_layers(net):
         for _, _, binarizer in layer.latents():

@@ -14,7 +14,7 @@ import bnnapps
 from bnnapps.binarize import Rule
 from bnnapps.errors import BinarizeError
 from bnnapps.methods import get_method, methods
-from bnnapps.nn.spec import AttentionSpec, ConvSpec, EmbeddingSpec, LinearSpec, NonlinearitySpec
+from bnnapps.nn.spec import AttentionSpec, BlockSpec, ConvSpec, EmbeddingSpec, LinearSpec, MatmulSpec, NonlinearitySpec
 
 # method, slot, dotted field, published value
 COMPOSITION: list[tuple[str, str, str, Any]] = [
@@ -45,6 +45,51 @@ COMPOSITION: list[tuple[str, str, str, Any]] = [
     ("reactnet", "conv", "activation.estimator.name", "polynomial"),
     ("reactnet", "conv", "weight.estimator.name", "clip"),
     ("reactnet", "conv", "weight.scale_gradient", "straight"),
+    ("dorefa", "conv", "weight.scale_over", "layer"),
+    ("dorefa", "conv", "weight.estimator.name", "identity"),
+    ("dorefa", "conv", "activation.unsigned", True),
+    ("dorefa", "conv", "activation.scale", "unit"),
+    ("dorefa", "conv", "gradient_bits", 32),
+    ("dorefa_sign", "conv", "weight.scale_over", "filter"),
+    ("dorefa_sign", "conv", "activation.estimator.name", "clip"),
+    ("xnorpp", "conv", "weight.scale", "none"),
+    ("xnorpp", "conv", "weight.estimator.name", "clip"),
+    ("xnorpp", "conv", "activation.estimator.name", "clip"),
+    ("xnorpp", "conv", "output.scale", "rank_one"),
+    ("xnorpp", "conv", "output.initial", "one"),
+    ("recu", "conv", "weight.transform", "recu"),
+    ("recu", "conv", "weight.scale", "none"),
+    ("recu", "conv", "weight.estimator.name", "identity"),
+    ("recu", "conv", "activation.standardize", "sample"),
+    ("recu", "conv", "activation.estimator.name", "polynomial"),
+    ("recu", "conv", "output.scale", "channel"),
+    ("recu", "conv", "output.initial", "uniform"),
+    ("fda", "conv", "weight.estimator.name", "fourier"),
+    ("fda", "conv", "weight.noise", True),
+    ("fda", "conv", "weight.scale_over", "filter"),
+    ("fda", "conv", "activation.estimator.terms", (9, 18)),
+    ("fda", "conv", "activation.noise", True),
+    ("fda", "embedding", "weight.noise", False),
+    ("adabin", "conv", "weight.scale", "affine"),
+    ("adabin", "conv", "weight.estimator.name", "ede"),
+    ("adabin", "conv", "weight.estimator.t_min", 0.001),
+    ("adabin", "conv", "activation.scale", "affine"),
+    ("adabin", "conv", "activation.estimator.name", "polynomial"),
+    ("adabin", "block", "nonlinearity", "maxout"),
+    ("real2binary", "conv", "output.scale", "gate"),
+    ("real2binary", "conv", "output.reduction", 8),
+    ("real2binary", "conv", "weight.scale", "none"),
+    ("real2binary", "block", "norm", "before"),
+    ("real2binary", "block", "nonlinearity_at", "before_add"),
+    ("bop", "conv", "weight.scale", "none"),
+    ("bop", "conv", "weight.estimator.name", "identity"),
+    ("bop", "conv", "activation.estimator.name", "clip"),
+    ("bireal", "block", "shortcut", "conv"),
+    ("bireal", "block", "nonlinearity", "none"),
+    ("irnet", "block", "nonlinearity", "hardtanh"),
+    ("reactnet", "block", "nonlinearity", "rprelu"),
+    ("recu", "block", "shortcut", "conv"),
+    ("bnn", "block", "shortcut", "block"),
     ("bibert", "linear", "weight.transform", "centre"),
     ("bibert", "linear", "weight.over", "filter"),
     ("bibert", "linear", "weight.scale_of", "latent"),
@@ -105,6 +150,8 @@ SLOT_RECORDS = {
     "embedding": EmbeddingSpec,
     "attention": AttentionSpec,
     "nonlinearity": NonlinearitySpec,
+    "matmul": MatmulSpec,
+    "block": BlockSpec,
 }
 by_method = pytest.mark.parametrize("method", methods(), ids=lambda m: m.name)
 
@@ -112,7 +159,7 @@ by_method = pytest.mark.parametrize("method", methods(), ids=lambda m: m.name)
 @by_method
 def test_every_method_has_a_source_and_records_of_the_right_kind(method: Any) -> None:
     assert method.title
-    assert any(year in method.reference for year in ("2015", "2016", "2018", "2020", "2021", "2022"))
+    assert any(year in method.reference for year in ("2015", "2016", "2018", "2019", "2020", "2021", "2022", "2023"))
     assert method.training
     assert get_method(method.name) is method
     assert method.layers
@@ -123,7 +170,8 @@ def test_every_method_has_a_source_and_records_of_the_right_kind(method: Any) ->
 @by_method
 def test_projections_of_an_attention_are_the_linear_layers_of_the_method(method: Any) -> None:
     if "attention" in method.layers:
-        assert method.layers["attention"].projection == method.layers["linear"]
+        projection, linear = method.layers["attention"].projection, method.layers["linear"]
+        assert (projection.weight, projection.activation) == (linear.weight, linear.activation)
 
 
 def test_linear_and_convolution_of_a_method_have_the_same_parts() -> None:
@@ -152,6 +200,9 @@ class Residual(nn.Module):
         self.conv1, self.conv2 = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
         self.downsample = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv2(self.conv1(x)) + self.downsample(x)[..., 2:-2, 2:-2]
+
 
 def convolutional() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), Residual(), nn.Linear(4, 4), nn.Linear(4, 2))
@@ -159,7 +210,7 @@ def convolutional() -> nn.Module:
 
 @pytest.mark.parametrize("method", [m.name for m in methods() if "conv" in m.layers])
 def test_convolutional_methods_keep_first_last_and_shortcuts(method: str) -> None:
-    plan = bnnapps.plan(convolutional(), method)
+    plan = bnnapps.plan(convolutional(), method, example_inputs=torch.randn(1, 3, 10, 10))
     assert [e.name for e in plan.binarized] == ["1.conv1", "1.conv2", "2"]
     assert {e.name: e.reason for e in plan.kept} == {
         "0": "keep_first: 1",
@@ -168,7 +219,7 @@ def test_convolutional_methods_keep_first_last_and_shortcuts(method: str) -> Non
     }
 
 
-@pytest.mark.parametrize("method", [m.name for m in methods() if "attention" in m.layers])
+@pytest.mark.parametrize("method", [m.name for m in methods() if m.tasks == ("text",)])
 def test_encoder_methods_take_embeddings_projections_and_attention_of_bert(method: str) -> None:
     plan = bnnapps.plan(build("bert"), method)
     binary = {e.name.replace("bert.encoder.layer.", "") for e in plan.binarized if not e.name.endswith("act_fn")}

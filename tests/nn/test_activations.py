@@ -19,7 +19,7 @@ def binarizer(channels: int = 4, channel_dim: int = -1, **fields: Any) -> Activa
 @pytest.mark.parametrize("unsigned", [False, True])
 def test_plain_codes(unsigned: bool) -> None:
     x = torch.tensor([[-2.0, -0.0, 0.0, 3.0]])
-    codes, scale, kind = binarizer(unsigned=unsigned)(x)
+    codes, scale, kind, *_ = binarizer(unsigned=unsigned)(x)
     assert codes.tolist() == ([[0, 1, 1, 1]] if unsigned else [[-1, 1, 1, 1]])
     assert scale is None
     assert kind == ("flag" if unsigned else "sign")
@@ -70,7 +70,7 @@ def test_elastic_scale_starts_from_the_first_training_batch_and_only_from_that(
     module.eval()(x)
     assert not module.calibrated
     assert module.alpha.item() == 1
-    codes, scale, _ = module.train()(x)
+    codes, scale, *_ = module.train()(x)
     assert bool(module.calibrated)
     assert module.alpha.item() == pytest.approx(factor * x.abs().mean().item(), rel=1e-5)
     assert scale is not None
@@ -89,7 +89,7 @@ def test_elastic_gradient_of_alpha_is_not_counted_twice(
     module = binarizer(**fields)
     x = torch.randn(8, 4)
     module.calibrate(x)
-    codes, scale, _ = module(x)
+    codes, scale, *_ = module(x)
     upstream = torch.randn(8, 4)
     (codes * scale).backward(upstream)
     alpha = module.alpha.detach()
@@ -134,20 +134,20 @@ def test_alpha_stays_positive_under_the_constraint_and_in_the_forward_pass() -> 
     module = trained(binarizer(scale="elastic"))
     with torch.no_grad():
         module.alpha.fill_(-3.0)
-    codes, scale, _ = module(torch.randn(2, 4))
+    codes, scale, *_ = module(torch.randn(2, 4))
     assert scale is not None
     assert scale.item() > 0
     assert codes.abs().eq(1).all()
     module.constrain()
     assert module.alpha.item() == pytest.approx(1e-5)
-    codes, _, _ = module(torch.randn(2, 4))
+    codes, *_ = module(torch.randn(2, 4))
     codes.sum().backward()
     assert module.alpha.grad is not None
 
 
 def test_input_map_of_a_linear_layer_is_the_mean_magnitude_of_each_row() -> None:
     x = torch.randn(2, 3, 4, requires_grad=True)
-    codes, scale, _ = binarizer(scale="input_map")(x)
+    codes, scale, *_ = binarizer(scale="input_map")(x)
     assert scale is not None
     torch.testing.assert_close(scale, x.detach().abs().mean(-1, keepdim=True))
     assert not scale.requires_grad
@@ -158,7 +158,7 @@ def test_input_map_of_a_linear_layer_is_the_mean_magnitude_of_each_row() -> None
 def test_uniform_gives_real_values_within_learned_bounds(unsigned: bool) -> None:
     module = binarizer(bits=8, scale="uniform", unsigned=unsigned)
     x = torch.randn(8, 4) * 3
-    codes, scale, kind = module(x)
+    codes, scale, kind, *_ = module(x)
     assert (scale, kind) == (None, "real")
     expected = BF.clipped_uniform(x, torch.tensor([-2.5]), torch.tensor([2.5]), 8, unsigned)
     assert torch.equal(codes, expected)
@@ -177,7 +177,7 @@ def test_uniform_gives_real_values_within_learned_bounds(unsigned: bool) -> None
 )
 def test_codes_have_the_dtype_of_the_input(fields: dict[str, Any], dtype: torch.dtype) -> None:
     module = ActivationBinarizer(ActivationSpec(**fields), 4, dtype=dtype)
-    codes, scale, _ = module(torch.randn(2, 4, dtype=dtype))
+    codes, scale, *_ = module(torch.randn(2, 4, dtype=dtype))
     assert codes.dtype == dtype
     assert scale is None or scale.dtype == dtype
 

@@ -17,7 +17,7 @@ def test_an_estimator_can_be_given_by_name() -> None:
 @pytest.mark.parametrize(
     ("record", "values", "message"),
     [
-        (ActivationSpec, {"bits": 2}, "bits is 2, so scale must be 'elastic' or 'uniform', not 'none'"),
+        (ActivationSpec, {"bits": 2}, "bits is 2, so scale must be 'elastic', 'uniform' or 'unit', not 'none'"),
         (ActivationSpec, {"bits": 1, "scale": "uniform"}, "scale 'uniform' needs at least 2 bits"),
         (ActivationSpec, {"bits": 0}, "greater than or equal to 1"),
         (ActivationSpec, {"bits": "2", "scale": "elastic"}, "valid integer"),

@@ -18,7 +18,7 @@ def random_weight(*shape: int) -> Tensor:
 
 def value_and_gradient(spec: WeightSpec, weight: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
     """scale * code, and the gradient of the latent weight when `upstream` meets the scaled code."""
-    codes, scale, _ = WeightBinarizer(spec, weight.detach())(weight)
+    codes, scale, *_ = WeightBinarizer(spec, weight.detach())(weight)
     scaled = codes if scale is None else codes * scale
     (gradient,) = torch.autograd.grad(scaled, weight, upstream)
     return scaled.detach(), gradient
@@ -167,7 +167,7 @@ def test_rows_of_a_table_get_what_they_have_in_the_whole_table(
 def test_all_zero_filters_have_codes_plus_one_and_a_finite_gradient(gradient: str, dtype: torch.dtype) -> None:
     w = torch.zeros(2, 4, dtype=dtype, requires_grad=True)
     binarizer = WeightBinarizer(WeightSpec.model_validate({"scale_gradient": gradient}), w.detach())
-    codes, scale, _ = binarizer(w)
+    codes, scale, *_ = binarizer(w)
     assert torch.equal(codes, torch.ones(2, 4, dtype=dtype))
     assert scale is not None
     (codes * scale).sum().backward()
@@ -181,7 +181,7 @@ def test_all_zero_filters_of_irnet_train() -> None:
     spec = WeightSpec(
         transform="standardize", scale="power_of_two", scale_gradient="constant", estimator=EstimatorSpec(name="ede")
     )
-    codes, scale, _ = WeightBinarizer(spec, w.detach())(w)
+    codes, scale, *_ = WeightBinarizer(spec, w.detach())(w)
     assert scale is not None
     upstream = torch.tensor([[1.0, 2.0, 3.0, 4.0]] * 2)
     (codes * scale).backward(upstream)
@@ -224,6 +224,6 @@ def test_a_scale_is_never_nan_for_one_element_a_filter() -> None:
         WeightSpec(transform="centre"),
         WeightSpec(transform="standardize", scale="power_of_two"),
     ):
-        codes, scale, _ = WeightBinarizer(spec, w.detach())(w)
+        codes, scale, *_ = WeightBinarizer(spec, w.detach())(w)
         assert scale is not None
         assert math.isfinite(float((codes * scale).detach().sum()))

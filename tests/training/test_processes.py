@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
+from rich.console import Console
 
+from bnnapps.recipe.load import load_recipe
 from bnnapps.training.checkpoint import load_file
 from bnnapps.training.loader import EpochBatches
 from bnnapps.training.logger import read_metrics
+from bnnapps.training.runner import run_recipe
 
 SCRIPT = """
 import sys
@@ -49,12 +54,19 @@ def test_shares_of_processes_are_whole_and_equally_long() -> None:
     assert [b for group in zip(*shares, strict=True) for b in group] == [*whole, *whole[:2]]
 
 
-def run(folder: Path, name: str, *overrides: str) -> Path:
-    script, recipe, out = folder / "run.py", folder / "toy.yaml", folder / name
+def one_process(folder: Path, *overrides: str, text: str = RECIPE) -> Path:
+    (folder / "one.yaml").write_text(text)
+    recipe = load_recipe(folder / "one.yaml", overrides)
+    run_recipe(recipe, folder / "one", Console(file=io.StringIO()))
+    return folder / "one"
+
+
+def two_processes(folder: Path, text: str = RECIPE) -> Path:
+    script, recipe, out = folder / "run.py", folder / "two.yaml", folder / "two"
     script.write_text("import bnnapps.cli" + SCRIPT)
-    recipe.write_text(RECIPE)
+    recipe.write_text(text)
     command = [sys.executable, str(script), "run", str(recipe), "--out", str(out)]
-    for override in ("export.dialects=[]", *overrides):
+    for override in ("trainer.strategy=ddp", "trainer.devices=2"):
         command += ["--set", override]
     tests = Path(__file__).parents[1]
     environment = os.environ | {"PYTHONPATH": str(tests), "OMP_NUM_THREADS": "1"}
@@ -66,14 +78,65 @@ def run(folder: Path, name: str, *overrides: str) -> Path:
 
 def test_two_processes_train_as_one_that_accumulates_two_batches(tmp_path: Path) -> None:
     # Running statistics are each process's own; everything that is trained must agree.
-    one = run(tmp_path, "one", "trainer.accumulate_grad_batches=2")
-    two = run(tmp_path, "two", "trainer.strategy=ddp", "trainer.devices=2")
+    one = one_process(tmp_path, "trainer.accumulate_grad_batches=2")
+    two = two_processes(tmp_path)
     for stage in ("1-teacher", "2-student"):
         first, second = (load_file(r / "stages" / stage / "model.ckpt")["state_dict"] for r in (one, two))
         assert first.keys() == second.keys()
         for name, value in first.items():
             if "running" not in name and "num_batches" not in name:
                 torch.testing.assert_close(second[name], value, rtol=1e-4, atol=1e-5, msg=f"{stage} {name}")
-    steps = [line["step"] for line in read_metrics(two / "metrics.jsonl")]
-    assert steps == sorted(steps[: len(steps) // 2]) + sorted(steps[len(steps) // 2 :])
+    lines = read_metrics(two / "metrics.jsonl")
+    stages = [line["stage"] for line in lines]
+    assert stages == sorted(stages, reverse=True)  # teacher, student: nothing is written twice
+    for stage in ("teacher", "student"):
+        steps = [line["step"] for line in lines if line["stage"] == stage]
+        assert steps == sorted(steps)
+        assert sum("dev/accuracy" in line for line in lines if line["stage"] == stage) == 3
     assert not (two / "lightning_logs").exists()
+
+
+@pytest.mark.parametrize("lengths", [None, [i % 7 for i in range(48)]])
+def test_batches_in_a_row_are_one_larger_batch(lengths: list[int] | None) -> None:
+    small, large = EpochBatches(48, 4, seed=3, lengths=lengths), EpochBatches(48, 8, seed=3, lengths=lengths)
+    for epoch in (0, 1):
+        small.epoch = large.epoch = epoch
+        rows = small.batches()
+        pairs = [a + b for a, b in zip(rows[::2], rows[1::2], strict=True)]
+        assert (pairs == large.batches()) == (lengths is None)
+        assert sorted(i for row in rows for i in row) == list(range(48))
+    assert small.batches() != EpochBatches(48, 4, seed=4, lengths=lengths).batches()
+
+
+# No BatchNorm, whose statistics are those of each process's own batch. One parameter rests, one is frozen. The last
+# stage does not move: it shows what a learned scale that is set from the first batch starts from.
+WITHOUT_BATCHNORM = """
+task: toy
+model: {dropout: 0.0, norm: layer, idle: true}
+data: {size: 40, batch_size: 4}
+train:
+  epochs: 2
+  optimizer: {name: sgd}
+  select: last
+  stages:
+    - {name: teacher, binarize: false, lr: 0.05}
+    - {name: student, init: teacher, lr: 0.05}
+    - {name: elastic, init: student, lr: 1e-20, epochs: 1, binarize: {method: bit}}
+binarize: {method: reactnet}
+trainer: {accelerator: cpu}
+"""
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path: Path) -> None:
+    one = one_process(tmp_path, "data.batch_size=8", text=WITHOUT_BATCHNORM)
+    two = two_processes(tmp_path, WITHOUT_BATCHNORM)
+    for stage in ("1-teacher", "2-student", "3-elastic"):
+        first, second = (load_file(r / "stages" / stage / "model.ckpt")["state_dict"] for r in (one, two))
+        assert first.keys() == second.keys()
+        for name, value in first.items():
+            torch.testing.assert_close(second[name], value, rtol=1e-4, atol=1e-5, msg=f"{stage} {name}")
+    assert first["3.binary.activation.alpha"].item() not in (0.0, 1.0)
+    flips = [[line["flips/3"] for line in read_metrics(r / "metrics.jsonl") if "flips/3" in line] for r in (one, two)]
+    assert flips[0] == flips[1]
+    assert len(flips[0]) == 3
+    assert max(flips[0]) > 0

@@ -1,14 +1,17 @@
 """Pure arithmetic: signs and their gradients, learned scales, weight transforms, bit packing."""
 
 from bnnapps.nn.functional.bits import PackedBits, pack_bits, pack_signs, save_codes, unpack
+from bnnapps.nn.functional.dorefa import quantize_gradient, quantized_gradient, unit_levels
 from bnnapps.nn.functional.elastic import (
     clipped_uniform,
     elastic_sign,
     initial_scale,
     learned_step,
 )
+from bnnapps.nn.functional.fourier import fourier_derivative, fourier_terms, noise_weight, sign_fourier
 from bnnapps.nn.functional.linear import multiplies_bytes, scaled_linear
 from bnnapps.nn.functional.masked import drop_scores, dropout, relu, saved_as_made
+from bnnapps.nn.functional.recu import laplace_quantile, rectified, standardize_to_laplace, tau_schedule
 from bnnapps.nn.functional.sign import (
     ede_derivative,
     ede_schedule,
@@ -21,9 +24,11 @@ from bnnapps.nn.functional.sign import (
     sign_swish,
     step,
     swish_derivative,
+    weighted_sign,
 )
 from bnnapps.nn.functional.weights import (
     centre,
+    deviation,
     mean_abs,
     positive,
     power_of_two,
@@ -39,21 +44,29 @@ __all__ = [
     "PackedBits",
     "centre",
     "clipped_uniform",
+    "deviation",
     "drop_scores",
     "dropout",
     "ede_derivative",
     "ede_schedule",
     "elastic_sign",
+    "fourier_derivative",
+    "fourier_terms",
     "initial_scale",
+    "laplace_quantile",
     "learned_step",
     "mean_abs",
     "multiplies_bytes",
+    "noise_weight",
     "pack_bits",
     "pack_signs",
     "polynomial_derivative",
     "positive",
     "power_of_two",
     "product_rule",
+    "quantize_gradient",
+    "quantized_gradient",
+    "rectified",
     "relu",
     "save_codes",
     "saved_as_made",
@@ -61,15 +74,20 @@ __all__ = [
     "sign",
     "sign_clip",
     "sign_ede",
+    "sign_fourier",
     "sign_identity",
     "sign_polynomial",
     "sign_swish",
     "split_ternary",
     "standardize",
+    "standardize_to_laplace",
     "step",
     "swish_derivative",
+    "tau_schedule",
     "ternary",
     "ternary_codes",
+    "unit_levels",
     "unpack",
     "unscaled",
+    "weighted_sign",
 ]

@@ -57,11 +57,15 @@ def _pack(values: Tensor, bit: int, zero: float, one: float) -> PackedBits:
     tail = -numbers.numel() % 8
     if tail:
         numbers = torch.nn.functional.pad(numbers, (0, tail))
+    return PackedBits(eight_to_a_byte(numbers, bit), values.shape, values.stride(), values.dtype, zero, one)
+
+
+def eight_to_a_byte(numbers: Tensor, bit: int) -> Tensor:
+    """Bit `bit` of each element of an int8 vector, whose length divides by 8, as uint8. Overwrites `numbers`."""
     words = numbers.view(torch.int64)
     if bit:
         words.bitwise_right_shift_(bit)
-    packed = words.bitwise_and_(_LOW_BITS).mul_(_GATHER).bitwise_right_shift_(56).to(torch.uint8)
-    return PackedBits(packed, values.shape, values.stride(), values.dtype, zero, one)
+    return words.bitwise_and_(_LOW_BITS).mul_(_GATHER).bitwise_right_shift_(56).to(torch.uint8)
 
 
 def in_memory_order(values: Tensor) -> Tensor:
@@ -79,12 +83,17 @@ def is_dense(values: Tensor) -> bool:
 
 def unpack(bits: PackedBits) -> Tensor:
     """The tensor that was packed."""
-    # A traced graph must own its constants: there the cache is passed by.
-    table = _table if type(bits.data) is Tensor else _table.__wrapped__
-    words = table(int(bits.zero), int(bits.one), bits.data.device)
+    words = byte_table(int(bits.zero), int(bits.one), bits.data)
     # Eight values at a time are looked up as one word of bytes; floats would be four times as many bytes to move.
     numbers = words.index_select(0, bits.data.int()).view(torch.int8)
     return numbers[: bits.shape.numel()].to(bits.dtype).as_strided(bits.shape, bits.stride)
+
+
+def byte_table(zero: int, one: int, data: Tensor) -> Tensor:
+    """256 words, for packed `data`: word b has, as int8, `zero` or `one` for each of the eight bits of byte b."""
+    # A traced graph must own its constants: there the cache is passed by.
+    table = _table if type(data) is Tensor else _table.__wrapped__
+    return table(zero, one, data.device)
 
 
 @functools.lru_cache(maxsize=64)

@@ -19,7 +19,7 @@ class _ScaledLinear(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, w: Tensor, scale: Tensor | None, bias: Tensor | None, flags: tuple[bool, bool]
     ) -> Tensor:
-        rows, columns = (t.detach().to(torch.int8).contiguous() for t in (x.reshape(-1, x.shape[-1]), w))
+        rows, columns = (t.detach().to(torch.int8).contiguous() for t in (x, w))
         result = torch._int_mm(rows, columns.t()).to(x.dtype)
         # Each gradient needs the other operand; a frozen one asks for nothing.
         ctx.x = _packed(rows, flags[0]) if ctx.needs_input_grad[1] else None
@@ -29,18 +29,18 @@ class _ScaledLinear(torch.autograd.Function):
             result.mul_(scale)
         if bias is not None:
             result.add_(bias)
-        return result.view(*x.shape[:-1], w.shape[0])
+        return result
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         (scale,) = ctx.saved_tensors
-        grad = grads[0].reshape(-1, grads[0].shape[-1])
+        grad = grads[0]
         x_grad = w_grad = bias_grad = None
         if ctx.needs_input_grad[0]:
             # The scale multiplies the weight here, and its gradient below: they are smaller than `grad`, as a rule.
             w = _floats(ctx.w, grad.dtype)
-            x_grad = (grad @ (w if scale is None else w.mul_(scale.view(-1, 1)))).view(*grads[0].shape[:-1], -1)
+            x_grad = grad @ (w if scale is None else w.mul_(scale.view(-1, 1)))
         if ctx.needs_input_grad[1]:
             w_grad = grad.t() @ _floats(ctx.x, grad.dtype)
             if scale is not None:
@@ -72,7 +72,9 @@ def scaled_linear(x: Tensor, w: Tensor, scale: Tensor | None, bias: Tensor | Non
         flags: of x and of w, whether they hold 0 and 1 (else -1 and +1).
 
     """
-    return call(_ScaledLinear, x, w, scale, bias, flags)
+    # The shape is given outside: what a Function returns as a view may not be changed in place, as an nn.ReLU may do.
+    result: Tensor = call(_ScaledLinear, x.reshape(-1, x.shape[-1]), w, scale, bias, flags)
+    return result.view(*x.shape[:-1], w.shape[0])
 
 
 def multiplies_bytes(x: Tensor, w: Tensor) -> bool:

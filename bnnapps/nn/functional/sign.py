@@ -12,6 +12,7 @@ clip          1 where |x| <= c, else 0                                    BNN (H
 polynomial    max(0, 2 - 2|x|)                                            Bi-Real Net (Liu et al., 2018)
 ede           k t (1 - tanh(t x)^2), t and k follow the training          IR-Net (Qin et al., 2020)
 swish         b (2 - b x tanh(b x / 2)) / (1 + cosh(b x))                 BNN+ (Darabi et al., 2018)
+fourier       n + 1 cosines of the Fourier series where |x| <= 1          FDA-BNN (Xu et al., 2021)
 ============  ==========================================================  ==============================
 """
 
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from bnnapps.nn.functional.autograd import call
 from bnnapps.nn.functional.bits import in_memory_order, is_dense, pack_bits, unpack
+from bnnapps.nn.functional.levels import Grid, grid, pack_levels, unpack_levels
 
 Derivative = Callable[[Tensor], Tensor]
 
@@ -128,10 +130,34 @@ class _Weighted(torch.autograd.Function):
         return ctx.derivative(x) * grads[0], None, None
 
 
+class _Levelled(torch.autograd.Function):
+    """Keeps the multiplier in a few bits an element."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, forward: Derivative, derivative: Derivative, levels: Grid) -> Tensor:
+        ctx.multiplier = pack_levels(x, derivative, levels)
+        return forward(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return unpack_levels(ctx.multiplier, grads[0].dtype).mul_(grads[0]), None, None, None
+
+
 def _apply(function: Any, x: Tensor, forward: Derivative, *args: Any) -> Tensor:
     if not (torch.is_grad_enabled() and x.requires_grad):
         return forward(x)
     return call(function, x, forward, *args)
+
+
+def weighted_sign(x: Tensor, derivative: Derivative, forward: Derivative = sign, levels: Grid | None = None) -> Tensor:
+    """sign(x) with dL/dx = derivative(x) dL/dy. `forward` may be `step`.
+
+    Keeps x; or, with `levels`, which of them stands for derivative(x): see `bnnapps.nn.functional.levels`.
+    """
+    if levels is None:
+        return _apply(_Weighted, x, forward, derivative)
+    return _apply(_Levelled, x, forward, derivative, levels)
 
 
 def sign_identity(x: Tensor, forward: Derivative = sign) -> Tensor:
@@ -147,22 +173,33 @@ def sign_clip(x: Tensor, limit: float = 1.0, forward: Derivative = sign) -> Tens
     return _apply(_Window, x, forward, limit)
 
 
-def sign_polynomial(x: Tensor, forward: Derivative = sign) -> Tensor:
+def sign_polynomial(x: Tensor, forward: Derivative = sign, keep_bits: int | None = None) -> Tensor:
     """sign(x) with dL/dx = max(0, 2 - 2|x|) dL/dy (Bi-Real Net, Liu et al., 2018).
 
-    The multiplier is the derivative of x^2 + 2x on [-1, 0] and of 2x - x^2 on [0, 1]. Keeps x.
+    The multiplier is the derivative of x^2 + 2x on [-1, 0] and of 2x - x^2 on [0, 1]. Keeps x, or `keep_bits` (1 to 4)
+    bits an element of the multiplier, at random so that its mean stays.
     """
-    return _apply(_Weighted, x, forward, polynomial_derivative)
+    return weighted_sign(x, polynomial_derivative, forward, None if keep_bits is None else grid(keep_bits, 2.0))
 
 
-def sign_swish(x: Tensor, beta: float = 5.0, forward: Derivative = sign) -> Tensor:
-    """sign(x) with the SignSwish gradient (BNN+, Darabi et al., 2018). Keeps x."""
-    return _apply(_Weighted, x, forward, lambda v: swish_derivative(v, beta))
+def sign_swish(x: Tensor, beta: float = 5.0, forward: Derivative = sign, keep_bits: int | None = None) -> Tensor:
+    """sign(x) with the SignSwish gradient (BNN+, Darabi et al., 2018).
+
+    Keeps x, or `keep_bits` (2 to 4) bits of the multiplier, which lies between -0.0738 b and b.
+    """
+    levels = None if keep_bits is None else grid(keep_bits, beta, negative=0.074)
+    return weighted_sign(x, lambda v: swish_derivative(v, beta), forward, levels)
 
 
-def sign_ede(x: Tensor, k: Tensor | float, t: Tensor | float, forward: Derivative = sign) -> Tensor:
-    """sign(x) with dL/dx = k t (1 - tanh(t x)^2) dL/dy, the error-decay estimator of IR-Net (2020). Keeps x."""
-    return _apply(_Weighted, x, forward, lambda v: ede_derivative(v, k, t))
+def sign_ede(
+    x: Tensor, k: Tensor | float, t: Tensor | float, forward: Derivative = sign, keep_bits: int | None = None
+) -> Tensor:
+    """sign(x) with dL/dx = k t (1 - tanh(t x)^2) dL/dy, the error-decay estimator of IR-Net (2020).
+
+    Keeps x, or `keep_bits` (1 to 4) bits of the multiplier, which lies between 0 and k t.
+    """
+    levels = None if keep_bits is None else grid(keep_bits, k * t)
+    return weighted_sign(x, lambda v: ede_derivative(v, k, t), forward, levels)
 
 
 def polynomial_derivative(x: Tensor) -> Tensor:

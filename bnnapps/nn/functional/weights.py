@@ -74,6 +74,17 @@ def standardize(w: Tensor) -> Tensor:
     return torch.where(constant, zeros, centred) / torch.where(constant, positive(torch.zeros_like(std)), std)
 
 
+def deviation(w: Tensor) -> Tensor:
+    """sqrt(mean((w - mean)^2)) over each filter, shape (O, 1, ...): the half distance of AdaBin's two levels (2022).
+
+    Differentiable; a constant filter has the smallest positive deviation there is (`positive`), and no gradient.
+    """
+    centred = w - w.mean(dim=_rest(w), keepdim=True)
+    variance = centred.square().mean(dim=_rest(w), keepdim=True)
+    constant = variance <= positive(torch.zeros_like(variance)).square()
+    return torch.where(constant, positive(torch.zeros_like(variance)), variance.masked_fill(constant, 1).sqrt())
+
+
 def power_of_two(w: Tensor, over: str = "filter") -> Tensor:
     """2^round(log2(mean|w|)) over each filter or over the layer, the bit-shift scale of IR-Net (2020). No gradient."""
     mean = mean_abs(w.detach(), over)

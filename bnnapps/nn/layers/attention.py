@@ -71,7 +71,7 @@ class AttentionParts(Parts):
 
         """
         q, k, v = codes_of(self.query, query), codes_of(self.key, key), codes_of(self.value, value)
-        scores = self.scores(_product(q, k, transpose=True) * scaling)
+        scores = self.scores(product_of(q, k, transpose=True) * scaling)
         lowest = torch.finfo(scores.dtype).min  # not -inf: a query that may attend nowhere must not become NaN
         if mask is not None:
             scores = scores.masked_fill(~mask, lowest) if mask.dtype == torch.bool else scores + mask
@@ -83,12 +83,12 @@ class AttentionParts(Parts):
                 a = codes_of(self.weights, scores)
         else:
             a = codes_of(self.weights, BF.drop_scores(scores, dropout) if dropout > 0 else scores)
-        context = _product(a, v)
+        context = product_of(a, v)
         weights = a.codes.detach() if a.scale is None else a.codes.detach() * a.scale
         return context, weights
 
 
-def _product(left: Codes, right: Codes, transpose: bool = False) -> Tensor:
+def product_of(left: Codes, right: Codes, transpose: bool = False) -> Tensor:
     """left times right (or right transposed), scales included."""
 
     def matmul(a: Tensor, b: Tensor) -> Tensor:

@@ -74,6 +74,14 @@ class BinaryLayer(nn.Module, Generic[SpecT]):
         del self._modules[PARTS]
         del self.spec
 
+    @staticmethod
+    def check_spec(name: str, module: nn.Module, spec: SpecT) -> None:
+        """Raise `BinarizeError` where the float `module` of that name cannot follow the record."""
+
+    def resting(self) -> list[nn.Parameter]:
+        """Parameters of the float module that the binary forward leaves out; a deployed model has none of them."""
+        return []
+
     def constrain(self) -> None:
         """Apply the constraints of the latent parameters, in place. Called after each optimizer step."""
 
@@ -93,7 +101,8 @@ class BinaryLayer(nn.Module, Generic[SpecT]):
         made_from = _made_from(type(self))
         if made_from is None:
             return super().__reduce_ex__(protocol)
-        return _rebuild, made_from, self.__dict__
+        state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__
+        return _rebuild, made_from, state
 
 
 Twin = type[BinaryLayer[Any]]

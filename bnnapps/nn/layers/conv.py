@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from bnnapps.nn.codes import multiply, rescale
+from bnnapps.nn.codes import Codes, affine_product, multiply, rescale
 from bnnapps.nn.layers.base import BinaryLayer
 from bnnapps.nn.layers.operands import LinearParts
 from bnnapps.nn.spec import ConvSpec
@@ -35,11 +35,26 @@ class _BinaryConv(BinaryLayer[ConvSpec], _ConvNd):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as in nn.Conv2d
         """The binary convolution; see the class."""
-        x, w = self.binary.operands(input, self.weight)
-        product = multiply(self._convolve, x._replace(codes=self._padded(x.codes)), w)
+        x, w = self.binary.operands(input, self.weight, offsets=True)
+        x = x._replace(codes=self._padded(x.codes))
+        bias = self.bias if self.spec.output is None else None
+        result = self.binary.finish(self._scaled(x, w, bias, input), input)
+        if self.bias is None or bias is not None:
+            return result
+        return result + self.bias.view(-1, *[1] * len(self.kernel_size))
+
+    def _scaled(self, x: Codes, w: Codes, bias: Tensor | None, real: Tensor) -> Tensor:
+        """The product of both operands with their scales, and the bias."""
+        channel_dim = -1 - len(self.kernel_size)
+        if x.offset is not None or w.offset is not None:
+            sample = x.codes[:1] if x.codes.dim() > 1 + len(self.kernel_size) else x.codes
+            ones_w = self.weight.new_ones(self.groups, *self.weight.shape[1:])
+            result = affine_product(self._convolve, x, w, torch.ones_like(sample), ones_w, channel_dim)
+            return result if bias is None else result + bias.view(-1, *[1] * len(self.kernel_size))
+        product = multiply(self._convolve, x, w)
         if self.binary.activation is not None and self.binary.activation.spec.scale == "input_map":
-            x = x._replace(scale=self._input_map(input))
-        return rescale(product, x, w, self.bias, channel_dim=-1 - len(self.kernel_size))
+            x = x._replace(scale=self._input_map(real))
+        return rescale(product, x, w, bias, channel_dim)
 
     @property
     def _pads_outside(self) -> bool:

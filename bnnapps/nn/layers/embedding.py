@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnnapps.errors import BinarizeError
+from bnnapps.nn.codes import Codes
 from bnnapps.nn.layers.base import BinaryLayer, Parts
 from bnnapps.nn.spec import EmbeddingSpec
 from bnnapps.nn.weights import WeightBinarizer
@@ -85,9 +86,8 @@ class BinaryEmbedding(BinaryLayer[EmbeddingSpec], nn.Embedding):
         if self.spec.weight.kind == "split":
             return self._look_up(input, binarizer(self.weight).codes)
         rows = self._look_up(input, self.weight)
-        codes, scale, _ = binarizer(rows.reshape(-1, self.embedding_dim), self.weight)
-        values: Tensor = codes if scale is None else codes * scale
-        return values.view(rows.shape)
+        found: Codes = binarizer(rows.reshape(-1, self.embedding_dim), self.weight)
+        return found.values().view(rows.shape)
 
     def _look_up(self, indices: Tensor, table: Tensor) -> Tensor:
         return F.embedding(
@@ -111,5 +111,5 @@ class BinaryEmbedding(BinaryLayer[EmbeddingSpec], nn.Embedding):
     def binary_tensors(self) -> dict[str, Tensor]:
         """The table as deployment has it."""
         with torch.no_grad():
-            codes, scale, _ = self.binary.weight(self.weight)
-            return {"weight": codes if scale is None else codes * scale}
+            found: Codes = self.binary.weight(self.weight)
+            return {"weight": found.values()}

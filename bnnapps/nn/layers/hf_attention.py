@@ -95,14 +95,14 @@ class BinaryHFSelfAttention(BinaryLayer[AttentionSpec]):
 
 def head_size(module: nn.Module) -> int:
     """Features of one head."""
-    for name in ("attention_head_size", "head_dim", "attention_head_dim"):
+    for name in ("attention_head_size", "head_dim", "attention_head_dim", "key_value_proj_dim"):
         if isinstance(getattr(module, name, None), int):
             return int(getattr(module, name))
     config: Any = module.config
     return int(config.hidden_size // config.num_attention_heads)
 
 
-_UNSUPPORTED = ("softcap", "s_aux", "position_bias")  # a sliding window comes with the mask, as for sdpa and eager
+_UNSUPPORTED = ("softcap", "s_aux")  # a sliding window comes with the mask, as for sdpa and eager
 
 
 def attention_function(
@@ -135,9 +135,19 @@ def attention_function(
     elif _is_causal(module, kwargs.get("is_causal")) and query.shape[-2] > 1:
         shape = (query.shape[-2], key.shape[-2])
         attention_mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril(shape[1] - shape[0])
+    position_bias = kwargs.get("position_bias")  # T5's: it is added to the scores
+    if position_bias is not None:
+        attention_mask = _biased(position_bias, attention_mask)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     context, weights = module.attend(query, key, value, attention_mask, scaling, dropout)
     return context.transpose(1, 2).contiguous(), weights
+
+
+def _biased(bias: Tensor, mask: Tensor | None) -> Tensor:
+    """A bias of the scores and a mask, as one tensor that is added to them."""
+    if mask is None:
+        return bias
+    return bias.masked_fill(~mask, torch.finfo(bias.dtype).min) if mask.dtype == torch.bool else bias + mask
 
 
 def _is_causal(module: nn.Module, given: bool | None) -> bool:

@@ -16,6 +16,8 @@ from bnnapps.nn.weights import WeightBinarizer
 class BinaryLinear(BinaryLayer[LinearSpec], nn.Linear):
     """y = s (codes(x) @ codes(W)^T) + bias: a linear layer whose operands are binary.
 
+    With `spec.output` a learned factor multiplies the product before the bias.
+
     The product of codes is exact, and the scale multiplies the integers after it, in training as in deployment; so
     what was a tie at zero in training is one on every device.
 
@@ -50,8 +52,11 @@ class BinaryLinear(BinaryLayer[LinearSpec], nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as in nn.Linear
         """The binary product; see the class."""
-        x, w = self.binary.operands(input, self.weight)
-        return linear(x, w, self.bias)
+        x, w = self.binary.operands(input, self.weight, offsets=True)
+        if self.spec.output is None:
+            return self.binary.finish(linear(x, w, self.bias), input)
+        result = self.binary.finish(linear(x, w, None), input)
+        return result if self.bias is None else result + self.bias
 
     def constrain(self) -> None:
         """Apply the constraints of the latent weight and of the learned scale."""

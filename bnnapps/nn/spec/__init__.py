@@ -5,6 +5,7 @@ dotted names (`activation.estimator: clip`, `pad_value: 1`). The modules that fo
 `bnnapps.nn.weights`, `bnnapps.nn.activations` and `bnnapps.nn.layers`.
 """
 
+from bnnapps.nn.spec.block import BlockSpec, NonlinearityName
 from bnnapps.nn.spec.layers import (
     AttentionSpec,
     ConvSpec,
@@ -20,12 +21,14 @@ from bnnapps.nn.spec.parts import ActivationSpec, EstimatorName, EstimatorSpec, 
 __all__ = [
     "ActivationSpec",
     "AttentionSpec",
+    "BlockSpec",
     "ConvSpec",
     "EmbeddingSpec",
     "EstimatorName",
     "EstimatorSpec",
     "LinearSpec",
     "MatmulSpec",
+    "NonlinearityName",
     "NonlinearitySpec",
     "OutputSpec",
     "Spec",

@@ -6,8 +6,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from bnnapps.nn.spec.block import BlockSpec
 from bnnapps.nn.spec.parts import ActivationSpec, OutputSpec, WeightSpec
 from bnnapps.validation import Record
+
+
+_OF_LAYERS = ("affine", "input_map", "sample")
+"""Scales of activations that need a weight beside them."""
 
 
 class LinearSpec(Record):
@@ -58,8 +63,8 @@ class AttentionSpec(Record):
     def _operands_have_no_rows(self) -> AttentionSpec:
         for name in ("query", "key", "value", "weights"):
             operand: ActivationSpec | None = getattr(self, name)
-            if operand is not None and operand.scale == "input_map":
-                raise ValueError(f"{name}.scale is 'input_map', which only linear layers and convolutions have")
+            if operand is not None and operand.scale in ("input_map", "affine"):
+                raise ValueError(f"{name}.scale is '{operand.scale}', which only linear layers and convolutions have")
         if self.weights is not None and self.weights.shift != "none":
             raise ValueError("weights.shift is 'channel', but attention weights have no channels")
         return self
@@ -77,5 +82,18 @@ class MatmulSpec(Record):
     left: ActivationSpec | None = ActivationSpec()
     right: ActivationSpec | None = ActivationSpec()
 
+    @model_validator(mode="after")
+    def _operands_have_no_channels(self) -> MatmulSpec:
+        for name in ("left", "right"):
+            operand: ActivationSpec | None = getattr(self, name)
+            if operand is None:
+                continue
+            if operand.scale in ("input_map", "affine", "sample"):
+                raise ValueError(f"{name}.scale is '{operand.scale}', which only linear layers and convolutions have")
+            if operand.shift != "none" or operand.noise:
+                field = "noise is true" if operand.noise else f"shift is '{operand.shift}'"
+                raise ValueError(f"{name}.{field}, but a product of activations has no channels of a known number")
+        return self
 
-Spec = LinearSpec | ConvSpec | EmbeddingSpec | AttentionSpec | NonlinearitySpec | MatmulSpec
+
+Spec = LinearSpec | ConvSpec | EmbeddingSpec | AttentionSpec | NonlinearitySpec | MatmulSpec | BlockSpec

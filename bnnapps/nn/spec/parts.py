@@ -27,6 +27,16 @@ class EstimatorSpec(Record):
     """First and last n of `fourier`, whose series has n + 1 cosines."""
     omega: float = Field(default=0.1, gt=0)
     """Frequency of `fourier`."""
+    keep_bits: int | None = Field(default=None, ge=1, le=4)
+    """So many bits an element of the gradient's multiplier are kept for the backward pass, rounded at random so that
+    its mean stays: an eighth of the memory, a noisier gradient. By default the exact value is kept, as published.
+    `identity` and `clip` need no more than a bit and are exact in any case."""
+
+    @model_validator(mode="after")
+    def _bits_hold_a_negative_level(self) -> EstimatorSpec:
+        if self.keep_bits == 1 and self.name in ("swish", "fourier"):
+            raise ValueError(f"keep_bits is 1, but the multiplier of '{self.name}' is negative in places: use 2 to 4")
+        return self
 
 
 def _by_name(value: Any) -> Any:
@@ -71,9 +81,9 @@ class ActivationSpec(Record):
     """`sample`: divided by the deviation of each sample, in training (ReCU)."""
     shift: Literal["none", "channel"] = "none"
     """`channel`: a learned bias per channel before the quantizer."""
-    scale: Literal["none", "elastic", "uniform", "unit", "affine", "input_map"] = "none"
+    scale: Literal["none", "elastic", "uniform", "unit", "affine", "input_map", "sample"] = "none"
     """`elastic`: one learned number; `uniform`: clipped min-max; `unit`: levels of [0, 1] (DoReFa); `affine`: two
-    learned levels (AdaBin); `input_map`: XNOR-Net's K."""
+    learned levels (AdaBin); `input_map`: XNOR-Net's K; `sample`: the mean |x| of each sample."""
     noise: bool = False
     """A small network adds to the codes in training, less and less (FDA)."""
     estimator: EstimatorSpec = EstimatorSpec()

@@ -38,7 +38,7 @@ def test_a_row_is_its_sign_times_its_mean_magnitude() -> None:
 )
 def test_looking_up_is_binarizing_the_table_and_taking_rows(spec: WeightSpec) -> None:
     table = BinaryEmbedding(5, 4, dtype=torch.float64, spec=EmbeddingSpec(weight=spec))
-    codes, scale, _ = table.binary.weight(table.weight)
+    codes, scale, *_ = table.binary.weight(table.weight)
     whole = codes if scale is None else codes * scale
     found = table(INDICES)
     torch.testing.assert_close(found, whole[INDICES], rtol=1e-12, atol=0)

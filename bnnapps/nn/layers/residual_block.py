@@ -1,0 +1,226 @@
+"""Residual blocks of torchvision, timm and our own models, put together anew around their own convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from bnnapps.errors import BinarizeError
+from bnnapps.nn.blocks.shortcut import PadShortcut
+from bnnapps.nn.layers.base import BinaryLayer, Parts, device_dtype
+from bnnapps.nn.nonlinearities import make_nonlinearity
+from bnnapps.nn.spec.block import BlockSpec
+
+KINDS = (
+    ("torchvision.models.resnet", "BasicBlock"),
+    ("torchvision.models.resnet", "Bottleneck"),
+    ("timm.models.resnet", "BasicBlock"),
+    ("timm.models.resnet", "Bottleneck"),
+    ("bnnapps.nn.blocks.residual", "BasicBlock"),
+)
+"""The classes that can be rewritten, by module and name. A subclass may compute something else and is none of them."""
+
+_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+
+Added = Literal["nothing", "branch", "input"]
+"""What is added behind a convolution: nothing, the block's shortcut branch, or the convolution's own input."""
+
+
+def is_residual_block(module: nn.Module) -> bool:
+    """Whether the module is a residual block that can be rewritten."""
+    return (type(module).__module__, type(module).__qualname__) in KINDS
+
+
+class BlockParts(Parts):
+    """The members that a rewritten block has beyond its own.
+
+    `norms` and `nonlinearities` hold one for each convolution, or none where the block's own ones serve; `pool` is
+    the average pooling of the shortcut branch, or `None`.
+    """
+
+    pool: nn.AvgPool2d | None
+
+    def __init__(self, spec: BlockSpec, block: nn.Module) -> None:
+        super().__init__()
+        convs = convolutions(block)
+        like = device_dtype(convs[0].weight)
+        self.norms, self.nonlinearities = nn.ModuleList(), nn.ModuleList()
+        if spec.norm == "before":
+            self.norms.extend(_norm_like(n, c.in_channels, like) for n, c in zip(norms(block), convs, strict=True))
+        if spec.nonlinearity != "keep":
+            self.nonlinearities.extend(make_nonlinearity(spec.nonlinearity, c.out_channels, **like) for c in convs)
+        self.pool = None
+        head = branch_head(block)
+        if spec.downsample == "avgpool" and head is not None:
+            size = _pair(head.stride)
+            if size != (1, 1):
+                # An odd last row is averaged alone, so that sizes agree with a strided 3x3 convolution.
+                self.pool = nn.AvgPool2d(size, size, ceil_mode=True, count_include_pad=False)
+        self.added = added(block, spec)
+
+
+class ResidualBlock(BinaryLayer[BlockSpec]):
+    """A block of two convolutions, or a bottleneck of three, that follows a `BlockSpec`.
+
+    For the i-th convolution with input y, where `[...]` depends on the record:
+
+        z = [norm](y);  z = conv(z);  z = [nonlinearity](z);  z = [norm](z);  z = [nonlinearity](z);
+        z = z + [shortcut];  z = [nonlinearity](z)
+
+    The class is made for each block class: `BinaryBasicBlock(ResidualBlock, BasicBlock)`. Convolutions, BatchNorms and
+    the shortcut branch keep their names and Parameters. Members that a record leaves out rest: their Parameters take no
+    gradient until the block is restored. timm's further members stay in their places: drop block and anti-aliasing
+    behind the last convolution but one, channel attention behind the last, drop path in each branch that is added to.
+
+    With `shortcut: conv` a bottleneck gets one more shortcut, around its 3x3 convolution where that neither strides nor
+    widens; the 1x1 convolutions change the number of channels, so they have none.
+    """
+
+    binary: BlockParts
+    downsample: nn.Module | None
+
+    @staticmethod
+    def check_spec(name: str, module: nn.Module, spec: BlockSpec) -> None:
+        """Raise `BinarizeError` where the block cannot follow the record."""
+        for norm in norms(module) if spec.norm == "before" else ():
+            if type(norm) not in _NORMS:
+                raise BinarizeError(
+                    f"'{name}' normalises by {type(norm).__name__}, but norm 'before' puts a BatchNorm before each "
+                    "sign: use norm 'after', or keep this block"
+                )
+
+    def make_parts(self, spec: BlockSpec) -> BlockParts:
+        """New BatchNorms and non-linearities, where the record asks for them."""
+        return BlockParts(spec, self)
+
+    def attach(self, spec: BlockSpec, parts: BlockParts) -> None:  # type: ignore[override]
+        """Take on the parts; what is left out rests, and a pooled branch strides no more."""
+        super().attach(spec, parts)
+        self._float_requires_grad = [p.requires_grad for p in self.resting()]
+        for parameter in self.resting():
+            parameter.requires_grad_(False)
+        if parts.pool is not None:
+            head: Any = branch_head(self)
+            self._float_stride = head.stride
+            head.stride = 1 if isinstance(head.stride, int) else (1, 1)
+
+    def detach(self) -> None:
+        """Drop the parts; gradients and stride are as they were."""
+        for parameter, flag in zip(self.resting(), self._float_requires_grad, strict=True):
+            parameter.requires_grad_(flag)
+        del self._float_requires_grad
+        if self.binary.pool is not None:
+            head: Any = branch_head(self)
+            head.stride = self._float_stride
+            del self._float_stride
+        super().detach()
+
+    def resting(self) -> list[nn.Parameter]:
+        """The Parameters of the block's own BatchNorms and non-linearities that it computes without."""
+        unused = [*(norms(self) if self.binary.norms else ()), *(_own_acts(self) if self.binary.nonlinearities else ())]
+        return list(dict.fromkeys(p for module in unused for p in module.parameters()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The rewritten block; see the class."""
+        convs, own_norms, acts = convolutions(self), norms(self), self._acts()
+        spec, last = self.spec, len(convs) - 1
+        y = x
+        for i, (conv, kind) in enumerate(zip(convs, self.binary.added, strict=True)):
+            z = conv(self.binary.norms[i](y) if spec.norm == "before" else y)
+            if spec.nonlinearity_at == "before_norm":
+                z = acts[i](z)
+            if spec.norm == "after":
+                z = own_norms[i](z)
+            if i == last - 1:
+                z = _optional(self, "drop_block")(z)
+            behind_add = kind != "nothing" and spec.nonlinearity_at == "after_add"
+            if not behind_add and spec.nonlinearity_at != "before_norm":
+                z = acts[i](z)
+            z = _optional(self, "aa" if i == last - 1 else "se" if i == last else "")(z)
+            if kind != "nothing":
+                z = _optional(self, "drop_path")(z)
+                z = z + (y if kind == "input" else self._branch(x))
+            y = acts[i](z) if behind_add else z
+        return y
+
+    def _acts(self) -> list[nn.Module]:
+        return list(self.binary.nonlinearities) if self.binary.nonlinearities else _own_acts(self)
+
+    def _branch(self, x: Tensor) -> Tensor:
+        if self.downsample is None:
+            return x
+        out: Tensor = self.downsample(x if self.binary.pool is None else self.binary.pool(x))
+        return out
+
+
+def convolutions(block: nn.Module) -> list[nn.Conv2d]:
+    """The two or three convolutions of the block's branch."""
+    return list(_members(block, "conv"))
+
+
+def norms(block: nn.Module) -> list[nn.Module]:
+    """The block's own normalisation behind each convolution."""
+    return list(_members(block, "bn"))
+
+
+def _own_acts(block: nn.Module) -> list[nn.Module]:
+    """The block's own non-linearity behind each convolution; torchvision has one module for all."""
+    found: list[nn.Module] = list(_members(block, "act"))
+    own: Any = block
+    return found if found else [own.relu] * len(convolutions(block))
+
+
+def _members(block: nn.Module, stem: str) -> Iterator[Any]:
+    for number in (1, 2, 3):
+        member = block._modules.get(f"{stem}{number}")
+        if member is not None:
+            yield member
+
+
+def added(block: nn.Module, spec: BlockSpec) -> tuple[Added, ...]:
+    """What the record adds behind each convolution of the block."""
+    convs = convolutions(block)
+    plain: tuple[Added, ...] = ("nothing", "branch") if len(convs) == 2 else ("nothing", "nothing", "branch")
+    if spec.shortcut == "block":
+        return plain
+    if len(convs) == 3:
+        return ("nothing", "input" if _keeps_shape(block, convs[1]) else "nothing", "branch")
+    return ("branch", "input") if _keeps_shape(block, convs[1]) else plain
+
+
+def _keeps_shape(block: nn.Module, conv: nn.Conv2d) -> bool:
+    """Whether the convolution's input can be added to its output."""
+    pooled = conv is not convolutions(block)[-1] and not isinstance(_optional(block, "aa"), nn.Identity)
+    spans = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+    padding = conv.padding
+    padded = padding == "same" or [2 * int(p) for p in padding] == spans
+    return conv.in_channels == conv.out_channels and _pair(conv.stride) == (1, 1) and padded and not pooled
+
+
+def branch_head(block: nn.Module) -> nn.Conv2d | PadShortcut | None:
+    """What strides first in the shortcut branch: a 1x1 convolution or a subsampling; `None` for anything else."""
+    branch = block._modules.get("downsample")
+    first = next(branch.children(), None) if isinstance(branch, nn.Sequential) else branch
+    if isinstance(first, PadShortcut):
+        return first
+    if isinstance(first, nn.Conv2d) and first.kernel_size == (1, 1) and first.padding in ((0, 0), "valid"):
+        return first
+    return None
+
+
+def _optional(block: nn.Module, name: str) -> Callable[[Tensor], Tensor]:
+    """A member that only some blocks have; an identity where it is missing."""
+    member = block._modules.get(name)
+    return nn.Identity() if member is None else member
+
+
+def _norm_like(norm: nn.Module, channels: int, like: dict[str, Any]) -> nn.Module:
+    own: Any = norm
+    made: nn.Module = type(own)(channels, own.eps, own.momentum, own.affine, own.track_running_stats, **like)
+    return made
+
+
+def _pair(stride: Any) -> tuple[int, int]:
+    return (stride, stride) if isinstance(stride, int) else (int(stride[0]), int(stride[1]))
