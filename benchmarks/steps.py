@@ -1,15 +1,16 @@
 """Measuring training steps of a float model and of its binarized twins in one run; the scripts beside this use it.
 
 * time: forward pass, loss, backward pass and optimizer step. The models take turns, so that whatever else the machine
-  does hits all; the figures are medians, their ratio to the float model's the result. Processor time (of all threads)
-  stands beside the time on the clock: it suffers less from other processes.
+  does hits all; the figures are medians, their ratio to the float model's the result, with the ratio of the fastest
+  steps beside it. Processor time (of all threads) stands beside the time on the clock: it suffers less from other
+  processes.
 * memory kept: bytes that autograd holds between forward and backward pass. `bnnapps.profile.memory` watches every
   storage that the forward pass allocates and charges those that live on to the layer whose operator saved them (the
   input of a linear layer to that layer), or, for bits, to the layer that made them; parameters do not count. Compared
   are the layers that the method makes binary, by name, with the same layers of the float model, and then the whole.
-* peak memory: how far the resident set of a process grows, during three steps, above what it was before the first
-  (model and batch are there by then), one process each. The C library is told to give freed memory back, which it
-  else does late: the figure would be the holes in its heap. Linux only.
+* peak memory: how far the resident set of a process grows, during two steps, above what it is between steps (model,
+  batch and the optimizer's state are there by then; gradients come and go), one process each. The C library is told
+  to give freed memory back, which it else does late: the figure would be the holes in its heap. Linux only.
 """
 
 from __future__ import annotations
@@ -92,7 +93,12 @@ def _ratio(floats: Sequence[dict[str, float]], binaries: Sequence[dict[str, floa
     pairs = sorted(b[part] / a[part] for a, b in zip(floats, binaries, strict=True))
     quarter = len(pairs) // 4
     medians = [statistics.median(step[part] for step in found) for found in (floats, binaries)]
-    return {"ratio": medians[1] / medians[0], "quartiles": [pairs[quarter], pairs[-1 - quarter]]}
+    fastest = [min(step[part] for step in found) for found in (floats, binaries)]
+    return {
+        "ratio": medians[1] / medians[0],
+        "fastest": fastest[1] / fastest[0],
+        "quartiles": [pairs[quarter], pairs[-1 - quarter]],
+    }
 
 
 def growth_in_a_process(script: str, name: str, options: Mapping[str, Any]) -> int | None:
@@ -107,13 +113,14 @@ def growth_in_a_process(script: str, name: str, options: Mapping[str, Any]) -> i
 
 
 def peak_growth(step: Step) -> int | None:
-    """How far the resident set of this process grows during three steps; `None` where the system does not say."""
+    """How far the resident set of this process grows during two steps; `None` where the system does not say."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, of imports and random weights, is forgotten
+    step()  # the optimizer makes its state
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     before = _resident(status, "VmRSS")
-    for _ in range(3):
+    for _ in range(2):
         step()
     return _resident(status, "VmHWM") - before
 
@@ -154,6 +161,7 @@ def spread(found: dict[str, Any]) -> list[str]:
         for part, values in parts.items():
             low, high = values["quartiles"]
             lines.append(
-                f"{name}, {part} time: {values['ratio']:.2f} (pairs of steps: quartiles {low:.2f}, {high:.2f})"
+                f"{name}, {part} time: {values['ratio']:.2f} (fastest of each {values['fastest']:.2f}; "
+                f"pairs of steps: quartiles {low:.2f}, {high:.2f})"
             )
     return lines

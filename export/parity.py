@@ -238,7 +238,7 @@ def operand_sites(product: Product, site: Site) -> tuple[str, ...]:
     _, _, call = site.name.partition("#")
     suffix = f"#{call}" if call else ""
     if not isinstance(product, Pairwise):
-        return (site.name,)
+        return (product.site.removesuffix("/sums") + suffix,)
     layer, _, operation = product.site.rpartition("/")
     names = ("query", "key") if operation == "scores" else ("weights", "value")
     return tuple(f"{layer}/{name}{suffix}" for name in names)

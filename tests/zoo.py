@@ -56,8 +56,8 @@ class Sequences(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.bag = nn.EmbeddingBag(20, 6, padding_idx=0)
-        self.lstm = nn.LSTM(6, 5, num_layers=2, bidirectional=True, batch_first=True, proj_size=3)
-        self.gru = nn.GRU(6, 5)
+        self.lstm = nn.LSTM(6, 5, num_layers=2, bidirectional=True, batch_first=True)
+        self.gru = nn.GRU(10, 5)
         self.cell = nn.RNNCell(5, 5)
         self.join = nn.Bilinear(5, 6, 3)
 
@@ -65,19 +65,21 @@ class Sequences(nn.Module):
         bags = self.bag(indices.flatten(0, 1)).unflatten(0, indices.shape[:2])
         x, _ = self.lstm(bags)
         _, last = self.gru(x.transpose(0, 1))
-        joined: Tensor = self.join(self.cell(last[0], x[:, -1, :5]), bags.mean(1))
+        joined: Tensor = self.join(self.cell(last[0], last[0].flip(1)), bags.mean(1))
         return joined
 
 
 def _upsampling() -> nn.Module:
     return nn.Sequential(
-        nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2, output_padding=1),
-        nn.GroupNorm(2, 6),
-        nn.ConvTranspose2d(6, 4, 2, dilation=2, padding=1, bias=False),
+        nn.ConvTranspose2d(4, 8, 3, stride=2, groups=2, output_padding=1),
+        nn.GroupNorm(2, 8),
+        nn.ConvTranspose2d(8, 4, 2, dilation=2, padding=1, bias=False),
+        nn.GroupNorm(2, 4),
         nn.Flatten(2),
-        nn.ConvTranspose1d(4, 2, 3, groups=2),
+        nn.ConvTranspose1d(4, 4, 3),
+        nn.GroupNorm(2, 4),
         nn.Unflatten(2, (2, -1, 1)),
-        nn.ConvTranspose3d(2, 2, 2),
+        nn.ConvTranspose3d(4, 2, 2, padding=(0, 1, 0)),
     )
 
 
@@ -189,11 +191,16 @@ def covered(method: str, model: str) -> list[str]:
 
 
 def _has_room(key: str, spec: Any) -> bool:
-    """Whether the layers of a type can follow the record: some have no output scale."""
-    return key not in _WITHOUT_OUTPUT_SCALE or spec.output is None
+    """Whether the layers of a type can follow the record.
+
+    Some have no output scale; and codes of [0, 1] (DoReFa) are all 0 for hidden states, which stay below one half.
+    """
+    return key not in _RECURRENT_AND_BILINEAR or (
+        spec.output is None and getattr(spec.activation, "scale", "") != "unit"
+    )
 
 
-_WITHOUT_OUTPUT_SCALE = ("lstm", "gru", "rnn_cell", "bilinear")
+_RECURRENT_AND_BILINEAR = ("lstm", "gru", "rnn_cell", "bilinear")
 METHODS = [m.name for m in methods()]
 # Methods of convolutional networks share what they make of an attention: one of them stands for all.
 _STAND_INS = ("xnor",)

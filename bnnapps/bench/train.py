@@ -130,18 +130,14 @@ def measure(method: str, layer: str, device: torch.device, steps: int, size: str
     torch.manual_seed(0)
     try:
         sample = sample_of(layer, size)
-        binary = binarize(
-            nn.ModuleDict({"layer": copy.deepcopy(sample.layer)}),
-            [Rule(types=[layer], use=method)],
-            keep_first=0,
-            keep_last=0,
-        )
+        twin = copy.deepcopy(sample.layer)
+        binarize(nn.ModuleDict({"layer": twin}), [Rule(types=[layer], use=method)], keep_first=0, keep_last=0)
     except (NoSampleError, BinarizeError) as problem:
         return Skipped(method, layer, str(problem))
     inputs = tuple(t.detach().to(device).requires_grad_(t.requires_grad) for t in sample.inputs)
     subjects = {
         name: _Subject(Sample(module.to(device), inputs))
-        for name, module in (("float", sample.layer), ("binary", binary["layer"]))
+        for name, module in (("float", sample.layer), ("binary", twin))
     }
     for _ in range(2):  # learned scales take their start from the first batch, and memory pools fill
         for subject in subjects.values():

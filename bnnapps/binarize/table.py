@@ -67,7 +67,27 @@ def describe(spec: Spec) -> str:
         return _weight(spec.weight)
     assert isinstance(spec, LinearSpec)
     pad = getattr(spec, "pad_value", 0)
-    return f"{_weight(spec.weight)} · {_activation(spec.activation)}" + (f" · pad {pad:+d}" if pad else "")
+    output = "" if spec.output is None else f" · {_OUTPUTS[spec.output.scale]}"
+    return f"{_weight(spec.weight)} · {_activation(spec.activation)}{output}" + (f" · pad {pad:+d}" if pad else "")
+
+
+_WEIGHT_SCALES = {"none": "", "mean_abs": " α", "power_of_two": " 2ⁿ", "affine": " mean, deviation"}
+_ACTIVATION_SCALES = {
+    "none": "",
+    "elastic": " elastic",
+    "uniform": " uniform",
+    "unit": " of [0, 1]",
+    "affine": " two learned levels",
+    "input_map": " K",
+    "sample": " mean |x|",
+}
+_OUTPUTS = {
+    "channel": "factor a channel",
+    "position": "factor a position",
+    "channel_position": "factors of channel and position",
+    "rank_one": "factors of channel, row and column",
+    "gate": "gate",
+}
 
 
 def _block(spec: BlockSpec) -> str:
@@ -81,7 +101,7 @@ def _block(spec: BlockSpec) -> str:
 def _weight(spec: WeightSpec | None) -> str:
     if spec is None:
         return "real"
-    scale = {"none": "", "mean_abs": " α", "power_of_two": " 2ⁿ"}[spec.scale]
+    scale = _WEIGHT_SCALES[spec.scale]
     if scale and spec.scale_over == "layer":
         scale += " of the layer"
     part = ("0,±1" if spec.kind == "ternary" else "±1") + scale
@@ -93,8 +113,7 @@ def _activation(spec: ActivationSpec | None) -> str:
         return "real"
     several = f"{spec.bits} bits" + (" unsigned" if spec.unsigned else "")
     code = several if spec.bits > 1 else ("0,1" if spec.unsigned else "±1")
-    scale = {"none": "", "elastic": " elastic", "uniform": " uniform", "input_map": " K"}[spec.scale]
-    return code + scale + (" shifted" if spec.shift != "none" else "")
+    return code + _ACTIVATION_SCALES[spec.scale] + (" shifted" if spec.shift != "none" else "")
 
 
 def _stacked(entries: tuple[Entry, ...]) -> list[list[Entry]]:

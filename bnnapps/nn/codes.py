@@ -84,7 +84,7 @@ def affine_product(
         return value if w.scale is None else value * along(w.scale, value)
 
     one, filters = Codes(ones_x, kind="sign"), Codes(ones_w, kind="sign")
-    result = scaled_w(scaled(multiply(product, x, w), x))
+    result = rescale(multiply(product, x, w), x, w, None, channel_dim)
     if x.offset is not None:
         result = result + x.offset * scaled_w(multiply(product, one, w))
     if w.offset is not None:

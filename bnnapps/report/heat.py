@@ -57,7 +57,9 @@ def heat_plot(title: str, rows: Sequence[Series], prefix: str, remark: str) -> P
 
 def shade(value: float, largest: float) -> int:
     """The shade of a value, 0 to `LEVELS`: ceil(LEVELS sqrt(value / largest))."""
-    return 0 if value <= 0 or largest <= 0 else min(LEVELS, math.ceil(LEVELS * math.sqrt(value / largest) - 1e-9))
+    if value <= 0 or largest <= 0:
+        return 0
+    return max(1, min(LEVELS, math.ceil(LEVELS * math.sqrt(value / largest) - 1e-9)))
 
 
 def _averaged(values: Sequence[float], width: int) -> list[float]:

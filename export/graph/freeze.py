@@ -206,7 +206,12 @@ def weight_codes(reference: nn.Module) -> dict[str, Tensor]:
         if isinstance(layer, BinaryMultiheadAttention):
             pairs |= {f"{name}/{n}": pair for n, pair in projection_weights(layer).items()}
     found = {site: codes_of(parts.weight, weight.detach()) for site, (parts, weight) in pairs.items()}
-    return {site: codes for site, (codes, _, kind) in found.items() if kind != "real"}
+    constants = {site: operand.codes for site, operand in found.items() if operand.kind != "real"}
+    for site, operand in found.items():
+        if operand.offset is not None:  # AdaBin: a filter of ones for each group sums up the input
+            groups = getattr(reference.get_submodule("" if site == "root" else site), "groups", 1)
+            constants[f"{site}/sums"] = torch.ones_like(operand.codes[:groups])
+    return constants
 
 
 @torch.no_grad()
@@ -214,4 +219,4 @@ def row_codes(reference: nn.Module) -> dict[str, Tensor]:
     """The codes of every binary embedding by layer; real tables are left out."""
     layers = {site_of(path): layer for path, layer in reference.named_modules() if isinstance(layer, BinaryEmbedding)}
     found = {name: layer.binary.weight(layer.weight.detach()) for name, layer in layers.items()}
-    return {name: codes for name, (codes, _, kind) in found.items() if kind != "real"}
+    return {name: operand.codes for name, operand in found.items() if operand.kind != "real"}

@@ -51,8 +51,58 @@ class Scales(nn.Module):
         return result if self.bias is None else result + self.bias
 
 
+class Offsets(nn.Module):
+    """What the offsets of two-level operands (AdaBin) add to the scaled product of codes.
+
+    With s and o the scale and offset of x and w: o_x s_w P(1, w) + o_w (s_x P(x, 1) + o_x P(1, 1)), as
+    `bnnapps.nn.codes.affine_product` computes it.
+
+    Args:
+        weight: codes, scale and offset of the weight.
+        activation: the quantizer of the input.
+        sums: the product with one filter of ones for each group.
+        trailing: how many dimensions follow the channels.
+
+    """
+
+    weight_scale: Tensor | None
+    weight_offset: Tensor | None
+
+    def __init__(self, weight: Codes, activation: Quantizer, sums: Dense | Convolution, trailing: int) -> None:
+        super().__init__()
+        self.sums = None if weight.offset is None else sums
+        self.repeats = weight.codes.shape[0] // sums.outputs
+        self.channel_dim = -1 - trailing
+        shape = (-1,) + (1,) * trailing
+        self.register_buffer("alpha", activation.alpha)
+        self.register_buffer("beta", activation.beta)
+        for name, value in (("weight_scale", weight.scale), ("weight_offset", weight.offset)):
+            self.register_buffer(name, None if value is None else value.detach().reshape(shape).clone())
+
+    def forward(self, result: Tensor, codes: Tensor, product: Dense | Convolution) -> Tensor:
+        """The result of `product` for these codes, with what the offsets add to it."""
+        if self.beta is not None:
+            constant = product.of_ones(codes)
+            result = result + self.beta * (constant if self.weight_scale is None else constant * self.weight_scale)
+        if self.sums is not None:
+            sums = self.sums(codes)
+            sums = sums if self.alpha is None else sums * self.alpha
+            if self.beta is not None:
+                sums = sums + self.beta * self.sums.of_ones(codes)
+            result = result + self.weight_offset * sums.repeat_interleave(self.repeats, dim=self.channel_dim)
+        return result
+
+
+def _offsets(weight: Codes, activation: Quantizer, sums: Dense | Convolution, trailing: int) -> Offsets | None:
+    if weight.offset is None and activation.beta is None:
+        return None
+    return Offsets(weight, activation, sums, trailing)
+
+
 class DeployedLinear(nn.Module):
     """A binary linear layer as it is deployed, shapes (..., in) -> (..., out)."""
+
+    bias: Tensor | None
 
     def __init__(self, site: str, parts: LinearParts, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
@@ -60,7 +110,11 @@ class DeployedLinear(nn.Module):
         self.in_features, self.out_features = weight.shape[1], weight.shape[0]
         self.activation = Quantizer(site, parts.activation)
         self.product = Dense(site, codes, self.activation.largest)
-        self.scales = Scales(codes.scale, self.activation.alpha, bias, trailing=0)
+        self.scales = Scales(codes.scale, self.activation.alpha, None if _late_bias(parts, codes) else bias, trailing=0)
+        ones = Codes(weight.new_ones(1, weight.shape[1]), kind="sign")
+        self.offsets = _offsets(codes, self.activation, Dense(f"{site}/sums", ones, self.activation.largest), 0)
+        self.output = parts.output
+        self.register_buffer("bias", bias.detach().clone() if _late_bias(parts, codes) and bias is not None else None)
 
     @property
     def weight(self) -> Tensor:
@@ -69,15 +123,17 @@ class DeployedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The binary product, scaled."""
-        product = self.product(self.activation(x))
+        codes = self.activation(x)
+        product = self.product(codes)
         dynamic = None if self.activation.alpha is not None else self.activation.row_scale(x)
-        return self.scales(product, dynamic)  # type: ignore[no-any-return]
+        return _finished(self, self.scales(product, dynamic), codes, x)
 
 
 class DeployedConv(nn.Module):
     """A binary convolution as it is deployed, shapes (N, C, ...) -> (N, O, ...)."""
 
     box: Tensor | None
+    bias: Tensor | None
 
     def __init__(self, site: str, conv: BinaryConv) -> None:
         super().__init__()
@@ -86,7 +142,15 @@ class DeployedConv(nn.Module):
         border = 0.0 if parts.activation is None else float(conv.spec.pad_value)
         self.activation = Quantizer(site, parts.activation)
         self.product = Convolution(site, codes, self.activation.largest, conv, border)
-        self.scales = Scales(codes.scale, self.activation.alpha, conv.bias, trailing=len(conv.kernel_size))
+        trailing = len(conv.kernel_size)
+        bias = conv.bias
+        self.scales = Scales(codes.scale, self.activation.alpha, None if _late_bias(parts, codes) else bias, trailing)
+        ones = Codes(conv.weight.new_ones(conv.groups, *conv.weight.shape[1:]), kind="sign")
+        sums = Convolution(f"{site}/sums", ones, self.activation.largest, conv, border)
+        self.offsets = _offsets(codes, self.activation, sums, trailing)
+        self.output = parts.output
+        late = _late_bias(parts, codes) and bias is not None
+        self.register_buffer("bias", bias.detach().view(-1, *[1] * trailing).clone() if late else None)  # type: ignore[union-attr]
         self.register_buffer("box", _box(conv))
 
     @property
@@ -96,8 +160,16 @@ class DeployedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The binary convolution, scaled."""
-        product = self.product(self.activation(x))
-        return self.scales(product, self._input_map(x))  # type: ignore[no-any-return]
+        codes = self.activation(x)
+        product = self.product(codes)
+        return _finished(self, self.scales(product, self._dynamic(x)), codes, x)
+
+    def _dynamic(self, x: Tensor) -> Tensor | None:
+        """The scale that depends on the input: K of XNOR-Net, or one number a sample."""
+        spec = self.activation.spec
+        if spec is not None and spec.scale == "sample":
+            return self.activation.row_scale(x)
+        return self._input_map(x)
 
     def _input_map(self, x: Tensor) -> Tensor | None:
         """K of XNOR-Net: the mean |x| over the channels, averaged over each window."""
@@ -110,6 +182,24 @@ class DeployedConv(nn.Module):
         if product.padding_mode != "zeros":
             magnitude, padding = F.pad(magnitude, product.sides, mode=product.padding_mode), 0
         return convolve(magnitude, self.box, stride, padding, dilation, 1)
+
+
+def _late_bias(parts: LinearParts, weight: Codes) -> bool:
+    """Whether more than scales come between the product and the bias."""
+    return parts.output is not None or weight.offset is not None or _has_offset(parts)
+
+
+def _has_offset(parts: LinearParts) -> bool:
+    return parts.activation is not None and parts.activation.spec.scale == "affine"
+
+
+def _finished(layer: DeployedLinear | DeployedConv, result: Tensor, codes: Tensor, x: Tensor) -> Tensor:
+    """Offsets, the output scale and the bias behind it, on the scaled product."""
+    if layer.offsets is not None:
+        result = layer.offsets(result, codes, layer.product)
+    if layer.output is not None:
+        result = layer.output(result, x)
+    return result if layer.bias is None else result + layer.bias
 
 
 def _box(conv: BinaryConv) -> Tensor | None:
@@ -126,6 +216,7 @@ class DeployedEmbedding(nn.Module):
 
     codes: Tensor
     scale: Tensor | None
+    offset: Tensor | None
 
     def __init__(self, embedding: BinaryEmbedding) -> None:
         super().__init__()
@@ -135,6 +226,7 @@ class DeployedEmbedding(nn.Module):
         self.padding_idx = embedding.padding_idx
         self.register_buffer("codes", table.codes.clone() if real else table.codes.to(torch.int8))
         self.register_buffer("scale", None if table.scale is None else table.scale.clone())
+        self.register_buffer("offset", None if table.offset is None else table.offset.clone())
 
     @property
     def weight(self) -> Tensor:
@@ -147,15 +239,17 @@ class DeployedEmbedding(nn.Module):
         if self.scale is None:
             return rows
         scale = self.scale if self.scale.numel() == 1 else F.embedding(indices, self.scale)
-        return rows * scale
+        rows = rows * scale
+        return rows if self.offset is None else rows + F.embedding(indices, self.offset)
 
 
 @torch.no_grad()
 def _table(embedding: BinaryEmbedding) -> Codes:
-    codes, scale, kind = embedding.binary.weight(embedding.weight.detach())
+    table: Codes = embedding.binary.weight(embedding.weight.detach())
+    scale, offset = table.scale, table.offset
     if scale is not None:
-        scale = scale.reshape(1) if scale.numel() == 1 else scale.reshape(-1, 1)
-    return Codes(codes, scale, kind)
+        scale = scale.reshape(1) if scale.numel() == 1 and offset is None else scale.reshape(-1, 1)
+    return table._replace(scale=scale, offset=None if offset is None else offset.reshape(-1, 1))
 
 
 def deployed_linear(site: str, layer: BinaryLinear) -> DeployedLinear:

@@ -57,11 +57,16 @@ class Dense(Product):
         super().__init__(site, weight.codes.shape[1], largest_code(weight), activation)
         codes = weight.codes.detach()
         # A real weight keeps its layout: another one could round its sums differently.
+        self.outputs = codes.shape[0]
         self.register_buffer("weight", codes.t().contiguous() if self.exact else codes.clone())
 
     def forward(self, x: Tensor) -> Tensor:
         """The product of shape (..., out)."""
         return self.marked(torch.matmul(x, self.weight)) if self.exact else F.linear(x, self.weight)
+
+    def of_ones(self, x: Tensor) -> Tensor:
+        """The product of a row of ones, shape (out,)."""
+        return self.weight.sum(dim=0 if self.exact else 1)
 
 
 class Convolution(Product):
@@ -81,6 +86,7 @@ class Convolution(Product):
     def __init__(self, site: str, weight: Codes, activation: int | None, conv: _ConvNd, border: float) -> None:
         codes = weight.codes.detach()
         super().__init__(site, codes[0].numel(), largest_code(weight), activation)
+        self.outputs = codes.shape[0]
         self.register_buffer("weight", codes.contiguous().clone())
         self.geometry = conv.stride, conv.dilation, conv.groups
         self.padding = conv.padding
@@ -90,15 +96,22 @@ class Convolution(Product):
 
     def forward(self, x: Tensor) -> Tensor:
         """The product of shape (N, O, ...)."""
+        return self.marked(self._convolved(x, self.border))
+
+    def of_ones(self, x: Tensor) -> Tensor:
+        """The product of a map of ones of the size of x, shape (1, O, ...); a border of codes becomes ones too."""
+        return self._convolved(torch.ones_like(x[:1]), 0.0 if self.border == 0 else 1.0)
+
+    def _convolved(self, x: Tensor, border: float) -> Tensor:
         stride, dilation, groups = self.geometry
         padding: Any = 0
         if self.padding_mode != "zeros":
             x = F.pad(x, self.sides, mode=self.padding_mode)
-        elif self.border != 0:
-            x = F.pad(x, self.sides, value=self.border)
+        elif border != 0:
+            x = F.pad(x, self.sides, value=border)
         else:
             padding = self.padding
-        return self.marked(convolve(x, self.weight, stride, padding, dilation, groups))
+        return convolve(x, self.weight, stride, padding, dilation, groups)
 
 
 class Pairwise(Product):

@@ -15,7 +15,8 @@ class Quantizer(nn.Module):
     """x -> x + shift -> codes, as `ActivationBinarizer` computes them, without its gradients.
 
     Codes +1 and -1 are Where(x >= 0, 1, -1); codes 1 and 0 are Where(x >= threshold, 1, 0); several bits are
-    clip(floor(x / alpha + 1/2)). A binarizer of `None` passes a real operand on.
+    clip(floor(x / alpha + 1/2)), or floor(L clip(x, 0, 1) + 1/2) (DoReFa). Two learned levels (AdaBin) are told apart
+    by (x - beta) / alpha >= 0. A binarizer of `None` passes a real operand on.
 
     Attributes:
         site: the name of this operand in the exported file.
@@ -25,6 +26,7 @@ class Quantizer(nn.Module):
 
     shift: Tensor | None
     alpha: Tensor | None
+    beta: Tensor | None
     low: Tensor | None
     high: Tensor | None
 
@@ -34,7 +36,7 @@ class Quantizer(nn.Module):
         self.spec = None if binarizer is None else binarizer.spec
         self.largest: int | None = None
         self.threshold = 0.0
-        for name in ("shift", "alpha", "low", "high"):
+        for name in ("shift", "alpha", "beta", "low", "high"):
             self.register_buffer(name, None)
         if binarizer is None:
             return
@@ -50,6 +52,12 @@ class Quantizer(nn.Module):
             self.alpha = binarizer.alpha.detach().clamp(min=SMALLEST_SCALE)
             if spec.unsigned and spec.bits == 1:
                 self.threshold = step_threshold(self.alpha)
+        if spec.scale == "affine":
+            self.alpha, self.beta = binarizer.alpha.detach().clone(), binarizer.beta.detach().clone()
+        if spec.scale == "unit":
+            self.threshold = 0.5
+            if spec.bits > 1:
+                self.alpha = torch.full((1,), 1 / self.bounds[1])
         if spec.scale == "uniform":
             self.low, self.high = binarizer.low.detach().clone(), binarizer.high.detach().clone()
 
@@ -82,16 +90,28 @@ class Quantizer(nn.Module):
             assert self.low is not None
             assert self.high is not None
             return BF.clipped_uniform(x, self.low, self.high, spec.bits, spec.unsigned)
+        if spec.scale == "affine":
+            x = (x - self.beta) / self.alpha
+        if spec.scale == "unit" and spec.bits > 1:
+            return BF.unit_levels(x, spec.bits)
         if spec.bits > 1:
             assert self.alpha is not None
             return ((x / self.alpha) + 0.5).floor().clamp(*self.bounds)
         return torch.where(x >= self.threshold, 1.0, 0.0 if spec.unsigned else -1.0)
 
     def row_scale(self, x: Tensor) -> Tensor | None:
-        """The scale of a linear layer's operand: alpha, or the mean |x + shift| of each row (XNOR-Net), or none."""
+        """The scale of a linear layer's operand: alpha, or the mean |x + shift| of each row (XNOR-Net), or none.
+
+        `sample`: the mean |x + shift| of each sample.
+        """
+        if self.spec is not None and self.spec.scale == "sample":
+            return self._magnitude(x).mean(dim=tuple(range(1, x.dim())), keepdim=True)
         if self.spec is not None and self.spec.scale == "input_map":
-            return (x if self.shift is None else x + self.shift).abs().mean(dim=-1, keepdim=True)
+            return self._magnitude(x).mean(dim=-1, keepdim=True)
         return self.alpha
+
+    def _magnitude(self, x: Tensor) -> Tensor:
+        return (x if self.shift is None else x + self.shift).abs()
 
     def extra_repr(self) -> str:
         """The site."""

@@ -56,14 +56,15 @@ def digits_cnn(num_classes: int, in_channels: int = 3, width: int = 32) -> nn.Se
     return nn.Sequential(*layers)
 
 
-def digits_resnet(num_classes: int, in_channels: int = 3, width: int = 16) -> nn.Module:
+def digits_resnet(num_classes: int, in_channels: int = 3, width: int = 32, stem: str = "imagenet") -> nn.Module:
     """A ResNet of two basic blocks, of `width` and `2 width` features, for small images.
 
-    Its blocks are those of the larger ResNets, so that rules on blocks find them; no non-linearity behind the stem.
+    Its blocks are those of the larger ResNets, so that rules on blocks find them; no non-linearity behind the stem,
+    which makes the image four times smaller (`stem: cifar` keeps its size).
     """
     resnet = importlib.import_module("bnnapps.models.resnet").resnet
     widths = (width, 2 * width)
-    network: nn.Module = resnet((1, 1), widths, num_classes, in_channels, "cifar", "none", "pad")
+    network: nn.Module = resnet((1, 1), widths, num_classes, in_channels, stem, "none", "pad")
     return network
 
 

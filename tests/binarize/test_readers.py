@@ -65,7 +65,7 @@ def test_only_what_is_read_and_never_called_is_found() -> None:
 
 
 def test_pytorch_reads_only_in_paths_that_are_turned_off() -> None:
-    assert not read_names(nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2), 1))
+    assert not read_names(nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, batch_first=True), 1))
 
 
 def test_a_read_layer_stays_real_and_the_plan_says_why() -> None:

@@ -26,6 +26,7 @@ from bnnapps.losses import (
 )
 
 NAMES = [
+    "attention_map",
     "attention_score_mse",
     "direction_matching",
     "direction_matching_hidden",
@@ -36,6 +37,7 @@ NAMES = [
     "logit_mse",
     "logits",
     "soft_cross_entropy",
+    "squared_hinge",
     "task",
 ]
 

@@ -64,7 +64,7 @@ def test_convolutions(groups: int, stride: int, dilation: int, padding: int, ker
 def test_transposed_convolution(groups: int) -> None:
     s = summarize(nn.ConvTranspose2d(4, 6, 3, stride=2, groups=groups, bias=False), torch.ones(2, 4, 5, 7))
     assert s.flops == 2 * (5 * 7) * 4 * (6 // groups) * 3 * 3  # each input pixel meets each weight of its group once
-    assert s.layers[0].type == "convtranspose2d"
+    assert s.layers[0].type == "conv_transpose2d"
 
 
 def test_embedding_has_no_products() -> None:

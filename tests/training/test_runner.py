@@ -31,6 +31,11 @@ def recipe(**train: Any):
     return as_recipe({"task": "toy", "seed": 3, "binarize": {"method": "irnet"}, "train": values}, "here")
 
 
+BOP = {"of": "latent", "optimizer": "bop", "gamma": 0.05, "threshold": 1e-5, "schedule": {"name": "linear", "end": 0.1}}
+SEVERAL = {"name": "adam", "groups": [{"of": "no_decay", "optimizer": "sgd", "lr": 0.05}, BOP]}
+BOP_STAGE = {"name": "student", "binarize": {"method": "bop"}, "optimizer": SEVERAL}
+
+
 def state(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.ckpt")["state_dict"]
 
@@ -62,6 +67,7 @@ def killed_at(monkeypatch, step: int) -> None:
         ({}, [5, 24, 41]),
         ({"checkpoint_every": 5}, [3, 17, 36, 59]),
         ({"epochs": None, "steps": 20, "checkpoint_every": 7}, [9, 33]),
+        ({"stages": [BOP_STAGE], "checkpoint_every": 5}, [17]),
     ],
 )
 def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(tmp_path, console, monkeypatch, train, kills):
@@ -213,3 +219,34 @@ def test_an_unfinished_run_is_no_run_to_open(tmp_path, console):
         open_run(tmp_path / "run")
     with pytest.raises(UsageError, match="no run of bnnapps"):
         open_run(tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_bop_and_two_other_optimizers_in_one_run(tmp_path, console, monkeypatch, precision):
+    starts, start = [], BinaryModule.on_train_start
+
+    def keep(self):
+        starts.append(self.model[3].weight.detach().clone())
+        start(self)
+
+    monkeypatch.setattr(BinaryModule, "on_train_start", keep)
+    trainer = {"gradient_clip_val": 1.0, "precision": precision, "accelerator": "cpu", "log_every_n_steps": 1}
+    values = {"task": "toy", "seed": 3, "trainer": trainer}
+    values["train"] = {"epochs": 3, "lr": 0.01, "select": "last", "stages": [BOP_STAGE]}
+    run_recipe(as_recipe(values, "here"), tmp_path / "run", console)
+    latent = state(tmp_path / "run")["3.weight"]
+    assert torch.equal(latent.abs(), starts[0].abs())  # signs flip, magnitudes rest
+    events = [e for e in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    assert sum(e.get("flips/3", 0.0) for e in events) > 0
+    gammas = [e["lr/gamma"] for e in events if "lr/gamma" in e]
+    assert max(gammas) <= 0.05
+    assert gammas[-1] == pytest.approx(0.005)
+    rates = [e["lr"] for e in events if "lr" in e]
+    assert rates[-1] == pytest.approx(0.0)
+    assert max(rates) == pytest.approx(0.01, rel=0.1)
+
+
+def test_a_group_that_bop_cannot_train_is_said_in_one_line(tmp_path, console):
+    stage = BOP_STAGE | {"binarize": {"method": "irnet"}}
+    with pytest.raises(RecipeError, match=r"gives '3\.weight' to bop, which flips signs, but"):
+        run_recipe(recipe(stages=[stage]), tmp_path / "run", console)

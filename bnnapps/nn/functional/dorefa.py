@@ -28,6 +28,8 @@ class _Levels(torch.autograd.Function):
 
 
 def _levels(x: Tensor, levels: int) -> Tensor:
+    if levels == 1:
+        return (x >= 0.5).to(x.dtype)  # one comparison: x + 1/2 would round a number just under 1/2 up
     return torch.floor(x.clamp(0, 1) * levels + 0.5)
 
 

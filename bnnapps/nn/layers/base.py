@@ -101,8 +101,8 @@ class BinaryLayer(nn.Module, Generic[SpecT]):
         made_from = _made_from(type(self))
         if made_from is None:
             return super().__reduce_ex__(protocol)
-        state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__
-        return _rebuild, made_from, state
+        get_state = getattr(self, "__getstate__", None)  # every object has one only from Python 3.11 on
+        return _rebuild, made_from, self.__dict__ if get_state is None else get_state()
 
 
 Twin = type[BinaryLayer[Any]]

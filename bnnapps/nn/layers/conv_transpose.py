@@ -71,18 +71,18 @@ class ConvTransposeParts(LinearParts):
         if spec.weight is not None:
             self.weight = TransposedWeightBinarizer(spec.weight, layer.weight, groups)
 
-    def operands(self, x: Tensor, weight: Tensor) -> tuple[Codes, Codes]:
+    def operands(self, x: Tensor, weight: Tensor, offsets: bool = False) -> tuple[Codes, Codes]:
         """Both operands; the codes of the weight lie as the layer holds it, its scale has the filters first."""
-        return codes_of(self.activation, x), self._in_place(codes_of(self.weight, weight))
+        left, right = super().operands(x, weight, offsets)
+        if self.weight is None:
+            return left, right
+        return left, right._replace(codes=swap_channels(right.codes, self.weight.groups))
 
     def deployed(self, weight: Tensor) -> Tensor:
         """scale * code (+ offset) of the weight, no gradient."""
         if self.weight is None:
             return weight.detach()
         return swap_channels(codes_of(self.weight, weight.detach()).values(), self.weight.groups).detach()
-
-    def _in_place(self, w: Codes) -> Codes:
-        return w if self.weight is None else w._replace(codes=swap_channels(w.codes, self.weight.groups))
 
 
 class _BinaryConvTranspose(BinaryLayer[ConvSpec], _ConvTransposeNd):
@@ -116,15 +116,15 @@ class _BinaryConvTranspose(BinaryLayer[ConvSpec], _ConvTransposeNd):
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002 - as in PyTorch
         """The binary transposed convolution; see the class."""
         dims = len(self.kernel_size)
-        sizes: Any = (self.stride, self.padding, self.kernel_size)
-        dilation: Any = self.dilation
-        extra = self._output_padding(input, output_size, *sizes, dims, dilation)
+        layer: Any = self  # PyTorch types its sizes as lists, and holds tuples
+        geometry = (layer.stride, layer.padding, layer.kernel_size)
+        extra = self._output_padding(input, output_size, *geometry, dims, layer.dilation)
         x = input if input.dim() > 1 + dims else input.unsqueeze(0)
         result = self._computed(x, extra)
         return result if x is input else result.squeeze(0)
 
     def _computed(self, real: Tensor, extra: list[int]) -> Tensor:
-        x, w = self.binary.operands(real, self.weight)
+        x, w = self.binary.operands(real, self.weight, offsets=True)
         if self.bias is None:
             return self.binary.finish(self._scaled(x, w, None, real, extra), real)
         if self.spec.output is None:
@@ -151,7 +151,8 @@ class _BinaryConvTranspose(BinaryLayer[ConvSpec], _ConvTransposeNd):
     @torch.no_grad()
     def _input_map(self, x: Tensor, extra: list[int]) -> Tensor:
         """K, shape (N, 1, ...) of the output; 0 where no input reaches. No gradient."""
-        geometry: tuple[Any, ...] = (self.kernel_size, self.stride, self.padding, self.dilation)
+        layer: Any = self
+        geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         magnitude = x.detach().abs().mean(dim=1, keepdim=True)
         box = torch.ones(1, 1, *self.kernel_size, device=x.device, dtype=x.dtype)
         sums = type(self).convolve(magnitude, box, None, self.stride, self.padding, extra, 1, self.dilation)

@@ -98,7 +98,8 @@ class BinaryEmbeddingBag(BinaryLayer[EmbeddingSpec], nn.EmbeddingBag):
             places = places.masked_fill(indices == self.padding_idx, padding)
             values = F.pad(values, (0, 0, 0, 1))
         if input.is_nested:
-            places = torch.nested.nested_tensor_from_jagged(places, input.offsets())
+            nested: Any = input
+            places = torch.nested.nested_tensor_from_jagged(places, nested.offsets())
         return F.embedding_bag(
             places,
             values,

@@ -57,7 +57,7 @@ class _BinaryRecurrent(BinaryLayer[LinearSpec], nn.RNNBase):
         if isinstance(input, PackedSequence):
             steps = input.batch_sizes.tolist()
             states = self._initial(input.data, steps[0], hx, input.sorted_indices)
-            self.check_forward_args(input.data, self._given(states), input.batch_sizes)  # type: ignore[arg-type]
+            self.check_forward_args(input.data, self._given(states), input.batch_sizes)
             output, last = self._run(input.data, steps, states)
             back = input.unsorted_indices
             last = last if back is None else tuple(s.index_select(1, back) for s in last)
@@ -71,7 +71,7 @@ class _BinaryRecurrent(BinaryLayer[LinearSpec], nn.RNNBase):
         if length == 0:
             raise ValueError("a recurrent layer takes sequences of at least one step, and this one has none")
         states = self._initial(x, batch, hx, None, batched)
-        self.check_forward_args(x, self._given(states), None)  # type: ignore[arg-type]
+        self.check_forward_args(x, self._given(states), None)
         output, last = self._run(x.transpose(0, 1 - batch_dim).flatten(0, 1), [batch] * length, states)
         output = output.unflatten(0, (length, batch)).transpose(0, 1 - batch_dim)
         if not batched:

@@ -57,7 +57,7 @@ class RecurrentParts(Parts):
 
     def of_input(self, key: str, x: Tensor, weight: Tensor, bias: Bias) -> Tensor:
         """The gate sums of the inputs of all steps at once: (S, in) -> (S, gates * H)."""
-        return linear(*self.product(key).operands(x, weight), bias)
+        return linear(*self.product(key).operands(x, weight, offsets=True), bias)
 
 
 class Hidden:

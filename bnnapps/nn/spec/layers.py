@@ -10,7 +10,6 @@ from bnnapps.nn.spec.block import BlockSpec
 from bnnapps.nn.spec.parts import ActivationSpec, OutputSpec, WeightSpec
 from bnnapps.validation import Record
 
-
 _OF_LAYERS = ("affine", "input_map", "sample")
 """Scales of activations that need a weight beside them."""
 

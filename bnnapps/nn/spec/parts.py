@@ -8,6 +8,12 @@ from pydantic import Field, field_validator, model_validator
 
 from bnnapps.validation import Record
 
+
+def _as_tuple(value: Any) -> Any:
+    """A list, which is what JSON and YAML make of a tuple, as a tuple again."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 EstimatorName = Literal["identity", "clip", "polynomial", "ede", "swish", "fourier"]
 
 
@@ -31,6 +37,8 @@ class EstimatorSpec(Record):
     """So many bits an element of the gradient's multiplier are kept for the backward pass, rounded at random so that
     its mean stays: an eighth of the memory, a noisier gradient. By default the exact value is kept, as published.
     `identity` and `clip` need no more than a bit and are exact in any case."""
+
+    _terms = field_validator("terms", mode="before")(_as_tuple)
 
     @model_validator(mode="after")
     def _bits_hold_a_negative_level(self) -> EstimatorSpec:
@@ -120,3 +128,5 @@ class OutputSpec(Record):
     """Positions of the output (rows, columns); by default seen on the example inputs."""
     reduction: int = Field(default=8, ge=1)
     """`gate`: by how much its hidden layer is narrower than its input."""
+
+    _size = field_validator("size", mode="before")(_as_tuple)

@@ -15,6 +15,7 @@ from bnnapps.nn import functional as BF
 from bnnapps.nn.estimator import SignEstimator
 from bnnapps.nn.functional.levels import Grid, grid, pack_levels, unpack_levels
 from bnnapps.nn.spec import EstimatorSpec
+from bnnapps.nn.spec.parts import EstimatorName
 
 K, T, BETA, N, OMEGA = 2.0, 3.0, 5.0, 18, 0.1
 WEIGHTED: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor], Tensor]]] = {
@@ -174,7 +175,7 @@ def test_nothing_is_kept_or_drawn_without_a_gradient() -> None:
 
 
 @pytest.mark.parametrize("name", ["polynomial", "ede", "swish", "fourier"])
-def test_the_record_asks_for_it(name: str) -> None:
+def test_the_record_asks_for_it(name: EstimatorName) -> None:
     x = torch.randn(1000, generator=torch.Generator().manual_seed(0)).requires_grad_()
     estimator = SignEstimator(EstimatorSpec(name=name, keep_bits=2))
     (found,) = torch.autograd.grad(estimator(x).sum(), x)
@@ -185,7 +186,7 @@ def test_the_record_asks_for_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["identity", "clip"])
-def test_estimators_that_need_a_bit_stay_exact(name: str) -> None:
+def test_estimators_that_need_a_bit_stay_exact(name: EstimatorName) -> None:
     x = torch.randn(1000, generator=torch.Generator().manual_seed(0)).requires_grad_()
     grads = [
         torch.autograd.grad(SignEstimator(EstimatorSpec(name=name, keep_bits=k))(x).sum(), x)[0] for k in (None, 2)
@@ -194,6 +195,6 @@ def test_estimators_that_need_a_bit_stay_exact(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "bits"), [("swish", 1), ("fourier", 1), ("polynomial", 0), ("polynomial", 5)])
-def test_bits_that_do_not_serve_are_refused(name: str, bits: int) -> None:
+def test_bits_that_do_not_serve_are_refused(name: EstimatorName, bits: int) -> None:
     with pytest.raises(ValidationError, match="keep_bits"):
         EstimatorSpec(name=name, keep_bits=bits)

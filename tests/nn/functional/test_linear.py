@@ -137,11 +137,11 @@ def test_a_training_step_is_the_same_with_bytes_and_with_floats(method: str, mon
 
 @pytest.mark.parametrize("shape", [(5, 6), (2, 3, 6)], ids=str)
 def test_the_result_may_be_changed_in_place(shape: tuple[int, ...]) -> None:
-    x, w = sign(torch.randn(shape)), sign(torch.randn(4, 6))
+    x, w = BF.sign(torch.randn(shape)), BF.sign(torch.randn(4, 6))
     gradients = []
     for inplace in (False, True):
         leaf, weight = x.clone().requires_grad_(), w.clone().requires_grad_()
-        result = scaled_linear(leaf, weight, torch.rand(4, generator=torch.Generator()), None, (False, False))
+        result = BF.scaled_linear(leaf, weight, torch.rand(4, generator=torch.Generator()), None, (False, False))
         torch.relu_(result).sum().backward() if inplace else torch.relu(result).sum().backward()
         gradients.append((leaf.grad, weight.grad))
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))  # type: ignore[arg-type]

@@ -8,13 +8,21 @@ import torch
 from torch import nn
 
 from bnnapps.nn import (
+    BinaryBilinear,
     BinaryConv1d,
     BinaryConv2d,
     BinaryConv3d,
+    BinaryConvTranspose1d,
+    BinaryConvTranspose2d,
+    BinaryConvTranspose3d,
     BinaryEmbedding,
+    BinaryEmbeddingBag,
+    BinaryGRUCell,
     BinaryLayer,
     BinaryLinear,
+    BinaryLSTMCell,
     BinaryMultiheadAttention,
+    BinaryRNNCell,
 )
 
 PAIRS: dict[type[nn.Module], tuple[type[nn.Module], tuple[Any, ...]]] = {
@@ -24,6 +32,14 @@ PAIRS: dict[type[nn.Module], tuple[type[nn.Module], tuple[Any, ...]]] = {
     BinaryConv3d: (nn.Conv3d, (4, 6, 3)),
     BinaryEmbedding: (nn.Embedding, (10, 4)),
     BinaryMultiheadAttention: (nn.MultiheadAttention, (4, 2)),
+    BinaryConvTranspose1d: (nn.ConvTranspose1d, (4, 6, 3)),
+    BinaryConvTranspose2d: (nn.ConvTranspose2d, (4, 6, 3)),
+    BinaryConvTranspose3d: (nn.ConvTranspose3d, (4, 6, 3)),
+    BinaryBilinear: (nn.Bilinear, (4, 6, 3)),
+    BinaryEmbeddingBag: (nn.EmbeddingBag, (10, 4)),
+    BinaryRNNCell: (nn.RNNCell, (4, 6)),
+    BinaryLSTMCell: (nn.LSTMCell, (4, 6)),
+    BinaryGRUCell: (nn.GRUCell, (4, 6)),
 }
 by_pair = pytest.mark.parametrize("twin", PAIRS, ids=lambda c: c.__name__)
 

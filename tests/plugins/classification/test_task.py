@@ -308,7 +308,7 @@ def test_the_module_learns_from_labels_and_teacher():
     losses = ("task", "soft_cross_entropy", "attention_map", "squared_hinge")
     module = module_of(task, *losses, teacher=True).train()
     inputs = module.loss_inputs(next(iter(task.train_loader())))
-    assert [tuple(t.shape) for t in inputs.student.taps["stages"]] == [(8, 4, 32, 32), (8, 8, 16, 16)]
+    assert [tuple(t.shape) for t in inputs.student.taps["stages"]] == [(8, 4, 8, 8), (8, 8, 4, 4)]
     total, terms = module.hub(inputs)
     assert terms.keys() == set(losses)
     assert float(terms["task"]) == pytest.approx(float(F.cross_entropy(inputs.student.logits.detach(), inputs.labels)))
