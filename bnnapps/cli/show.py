@@ -52,6 +52,7 @@ def preview(found: Preview, recipe: Recipe, as_json: bool) -> None:
         print(json.dumps({"data": found.data, "recipe": recipe.model_dump(mode="json"), "stages": stages}))
         return
     from bnnapps.training.runner import in_words
+    from bnnapps.training.teachers import in_words as teacher_in_words
 
     console = terminal()
     console.print(f"Data: {in_words(found.data)}", highlight=False)
@@ -64,9 +65,9 @@ def preview(found: Preview, recipe: Recipe, as_json: bool) -> None:
             network += f", width {stage.width:g}"
         length = f"{stage.epochs} epochs" if stage.epochs is not None else f"{stage.steps} steps"
         losses = " + ".join(c.name if c.weight == 1 else f"{c.weight:g} {c.name}" for c in stage.losses)
-        table.add_row(
-            stage.name, network, stage.init or "as configured", stage.teacher or "none", length, f"{stage.lr:g}", losses
-        )
+        start = "as configured" if stage.init is None else stage.init
+        teacher = "none" if stage.teacher is None else teacher_in_words(stage.teacher)
+        table.add_row(stage.name, network, start, teacher, length, f"{stage.lr:g}", losses)
     console.print(table)
     plans(found, as_json=False)
     console.print("\nDry run: nothing was trained or written.")

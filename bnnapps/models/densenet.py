@@ -107,9 +107,13 @@ def meliusnet(
 def clipped(limit: float, *keep: tuple[str, str], **more: Any) -> dict[str, Any]:
     """Rules for plain signs, whose gradient passes up to `limit`; what `keep` matches stays real, with a reason.
 
-    Latent weights are clipped to [-1, 1] after each step, where the published code clips them to the limit.
+    Latent weights are clipped to the limit after each step.
     """
-    changes = {"weight.estimator": {"name": "clip", "limit": limit}, "activation.estimator.limit": limit} | more
+    changes = {
+        "weight.estimator": {"name": "clip", "limit": limit},
+        "weight.constraint_limit": limit,
+        "activation.estimator.limit": limit,
+    } | more
     return {
         "method": "bnn",
         "overrides": changes,

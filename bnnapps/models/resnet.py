@@ -29,6 +29,7 @@ class ResNet(nn.Module):
         in_channels: of the images.
         stem: "imagenet", 7x7 with stride 2 and maximum pooling, or "cifar", 3x3.
         stem_activation: the non-linearity of the stem. Behind a ReLU the signs that the first block takes are all +1.
+        head_norm: a BatchNorm before the last layer, as IR-Net and ReCU have on CIFAR.
 
     """
 
@@ -41,6 +42,7 @@ class ResNet(nn.Module):
         in_channels: int,
         stem: str,
         stem_activation: NonlinearityName,
+        head_norm: bool = False,
     ) -> None:
         super().__init__()
         one_of(stem, ("imagenet", "cifar"), "stem")
@@ -61,6 +63,7 @@ class ResNet(nn.Module):
             self.stages.append(f"layer{number}")
             width = channels
         self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.head_norm = nn.BatchNorm1d(width) if head_norm else nn.Identity()
         self.fc = nn.Linear(width, num_classes)
         initialized(self)
 
@@ -69,7 +72,7 @@ class ResNet(nn.Module):
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for stage in self.stages:
             x = self.get_submodule(stage)(x)
-        out: Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
+        out: Tensor = self.fc(self.head_norm(torch.flatten(self.avgpool(x), 1)))
         return out
 
 
@@ -81,18 +84,23 @@ def resnet(
     stem: str,
     stem_activation: NonlinearityName,
     shortcut: str,
+    head_norm: bool,
 ) -> ResNet:
     """A ResNet of basic blocks; `shortcut` is "projection" (1x1 convolution, BatchNorm) or "pad" (no parameters)."""
     one_of(shortcut, ("projection", "pad"), "shortcut")
     block = partial(BasicBlock, projection=shortcut == "projection")
-    return ResNet(block, depths, widths, num_classes, in_channels, stem, stem_activation)
+    return ResNet(block, depths, widths, num_classes, in_channels, stem, stem_activation, head_norm)
 
 
 def resnet20(
-    num_classes: int, in_channels: int, stem_activation: NonlinearityName = "relu", shortcut: str = "pad"
+    num_classes: int,
+    in_channels: int,
+    stem_activation: NonlinearityName = "relu",
+    shortcut: str = "pad",
+    head_norm: bool = False,
 ) -> ResNet:
     """Three stages of three blocks, 16, 32 and 64 channels."""
-    return resnet((3, 3, 3), (16, 32, 64), num_classes, in_channels, "cifar", stem_activation, shortcut)
+    return resnet((3, 3, 3), (16, 32, 64), num_classes, in_channels, "cifar", stem_activation, shortcut, head_norm)
 
 
 def resnet18(
@@ -101,9 +109,10 @@ def resnet18(
     stem: str = "imagenet",
     stem_activation: NonlinearityName = "relu",
     shortcut: str = "projection",
+    head_norm: bool = False,
 ) -> ResNet:
     """Four stages of two blocks."""
-    return resnet((2, 2, 2, 2), WIDTHS, num_classes, in_channels, stem, stem_activation, shortcut)
+    return resnet((2, 2, 2, 2), WIDTHS, num_classes, in_channels, stem, stem_activation, shortcut, head_norm)
 
 
 def resnet34(
@@ -112,9 +121,10 @@ def resnet34(
     stem: str = "imagenet",
     stem_activation: NonlinearityName = "relu",
     shortcut: str = "projection",
+    head_norm: bool = False,
 ) -> ResNet:
     """Stages of 3, 4, 6 and 3 blocks."""
-    return resnet((3, 4, 6, 3), WIDTHS, num_classes, in_channels, stem, stem_activation, shortcut)
+    return resnet((3, 4, 6, 3), WIDTHS, num_classes, in_channels, stem, stem_activation, shortcut, head_norm)
 
 
 def bireal(

@@ -117,7 +117,7 @@ class WeightBinarizer(nn.Module, Scheduled):
         if self.spec.constraint == "centre_clip":
             weight.copy_(BF.centre(weight, "channel"))
         if self.spec.constraint != "none":
-            weight.clamp_(-1.0, 1.0)
+            weight.clamp_(-self.spec.constraint_limit, self.spec.constraint_limit)
 
     @torch.no_grad()
     def start_from(self, weight: Tensor) -> None:

@@ -65,7 +65,7 @@ class Bop(torch.optim.Optimizer):
         super().add_param_group(param_group)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Average the gradients and flip weights; a weight without a gradient is left alone."""
         loss = None
         if closure is not None:

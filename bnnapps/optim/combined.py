@@ -36,7 +36,7 @@ class CombinedOptimizer(torch.optim.Optimizer):
             at = end
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Evaluate the closure once, if there is one, then step every optimizer."""
         loss = None
         if closure is not None:

@@ -22,7 +22,7 @@ def lr_factor(fraction: float, config: ScheduleConfig) -> float:
     if config.name == "cosine":
         return config.end + (1.0 - config.end) * (1.0 + math.cos(math.pi * done)) / 2.0
     if config.name == "exponential":
-        return config.end**done
+        return float(config.end**done)
     if config.name == "step":
         return config.gamma ** sum(1 for m in config.milestones if fraction >= m)
     return 1.0

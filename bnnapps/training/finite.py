@@ -92,7 +92,7 @@ def _described(who: str, name: str, module: nn.Module, args: Any) -> str:
 
 def not_finite_state(model: nn.Module) -> str | None:
     """The first parameter or buffer that is not finite, such as `parameter 'weight'`; `None`: all are finite."""
-    named = [("parameter", n, t) for n, t in model.named_parameters()]
+    named: list[tuple[str, str, Tensor]] = [("parameter", n, t) for n, t in model.named_parameters()]
     named += [("buffer", n, t) for n, t in model.named_buffers() if t.is_floating_point()]
     if all_finite([t for _, _, t in named]):
         return None

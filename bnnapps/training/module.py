@@ -140,8 +140,8 @@ class BinaryModule(pl.LightningModule):
             named = ", ".join(f"{name} {float(value):.4g}" for name, value in terms.items())
             first = f"a term of the loss, behind finite layers ({named})"
         return TrainingError(
-            f"{where}: the loss is {float(total.detach())}; what is not finite first is {first}: lower the learning rate, clip "
-            "the gradient (trainer.gradient_clip_val), or check that layer"
+            f"{where}: the loss is {float(total.detach())}; what is not finite first is {first}: lower the learning "
+            "rate, clip the gradient (trainer.gradient_clip_val), or check that layer"
         )
 
     def on_train_epoch_end(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +69,7 @@ def digits_resnet(num_classes: int, in_channels: int = 3, width: int = 32, stem:
     return network
 
 
-SMALL = {"digits_cnn": digits_cnn, "digits_resnet": digits_resnet}
+SMALL: dict[str, Callable[..., nn.Module]] = {"digits_cnn": digits_cnn, "digits_resnet": digits_resnet}
 """Networks that train in seconds."""
 
 

@@ -157,9 +157,9 @@ ERRORS: dict[str, tuple[Callable[[], nn.Module], Any, list[str]]] = {
         ["'0' is a OwnForward, which has no binary twin"],
     ),
     "a method without parts for the type": (
-        lambda: nn.Sequential(nn.Embedding(4, 4)),
-        rule(types=["embedding"]),
-        ["the method 'bnn' has no parts for '0' (embedding): it covers linear, conv"],
+        lambda: nn.Sequential(nn.Linear(4, 4), nn.GELU()),
+        rule(types=["gelu"]),
+        ["the method 'bnn' has no parts for '1' (gelu): it covers linear, conv"],
     ),
     "an override that does not exist": (
         mlp,
@@ -174,7 +174,7 @@ ERRORS: dict[str, tuple[Callable[[], nn.Module], Any, list[str]]] = {
     "bits that the method cannot have": (
         mlp,
         rule(match="2", use={"method": "bnn", "activation_bits": 4}),
-        ["layer '2'", "bits is 4, so scale must be 'elastic' or 'uniform', not 'none'"],
+        ["layer '2'", "bits is 4, so scale must be 'elastic', 'uniform' or 'unit', not 'none'"],
     ),
     "an override that no kind of layer has": (
         mlp,

@@ -236,7 +236,7 @@ def test_bop_and_two_other_optimizers_in_one_run(tmp_path, console, monkeypatch,
     run_recipe(as_recipe(values, "here"), tmp_path / "run", console)
     latent = state(tmp_path / "run")["3.weight"]
     assert torch.equal(latent.abs(), starts[0].abs())  # signs flip, magnitudes rest
-    events = [e for e in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    events = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert sum(e.get("flips/3", 0.0) for e in events) > 0
     gammas = [e["lr/gamma"] for e in events if "lr/gamma" in e]
     assert max(gammas) <= 0.05

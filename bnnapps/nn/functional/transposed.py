@@ -15,7 +15,8 @@ def swap_channels(weight: Tensor, groups: int) -> Tensor:
     The weight of a transposed convolution, (in, out / groups, ...), becomes one filter an output channel,
     (out, in / groups, ...). A view where there is one group. The gradient goes back the same way.
     """
-    return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    grouped: Tensor = weight.unflatten(0, (groups, -1))
+    return grouped.transpose(1, 2).flatten(0, 1)
 
 
 def reach(

@@ -74,7 +74,9 @@ class WeightSpec(Record):
     noise: bool = False
     """A small network adds to the codes in training, less and less (FDA)."""
     constraint: Literal["none", "clip", "centre_clip"] = "none"
-    """What happens to the latent weight after each optimizer step: clip to [-1, 1], or centre and clip."""
+    """What happens to the latent weight after each optimizer step: clip to [-c, c], or centre and clip."""
+    constraint_limit: float = Field(default=1.0, gt=0)
+    """c: 1 in BNN, 1.25 in ResNetE and QuickNet, 1.3 in BinaryDenseNet."""
 
     _estimator = field_validator("estimator", mode="before")(_by_name)
 
