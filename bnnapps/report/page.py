@@ -104,7 +104,7 @@ def stage_plots(run: Run, stage: Stage) -> list[Plot]:
     if found.flips:
         remark = "The fraction of a layer's binary weights whose sign changed in the epoch."
         plots.append(heat_plot("Signs that flipped", found.flips, f"{prefix}-flips", remark))
-    if found.saturation:
+    if any(any(s.values) for s in found.saturation):
         remark = "The fraction of the inputs of a sign outside its window, in the first batch of the epoch."
         plots.append(heat_plot("Inputs without gradient", found.saturation, f"{prefix}-saturation", remark))
     return plots

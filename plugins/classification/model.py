@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from bnnapps import models
 from bnnapps.errors import CheckpointError, HubError, MissingExtraError, RecipeError, UsageError, nearest
+from bnnapps.models.resnet import ResNet
+from bnnapps.nn.blocks import BasicBlock
 from bnnapps.plugins.classification.config import ImageModel
 from bnnapps.plugins.classification.folder import torchvision
 from bnnapps.training.checkpoint import load_file
@@ -63,10 +67,8 @@ def digits_resnet(num_classes: int, in_channels: int = 3, width: int = 32, stem:
     Its blocks are those of the larger ResNets, so that rules on blocks find them; no non-linearity behind the stem,
     which makes the image four times smaller (`stem: cifar` keeps its size).
     """
-    resnet = importlib.import_module("bnnapps.models.resnet").resnet
-    widths = (width, 2 * width)
-    network: nn.Module = resnet((1, 1), widths, num_classes, in_channels, stem, "none", "pad")
-    return network
+    block = partial(BasicBlock, projection=False)
+    return ResNet(block, (1, 1), (width, 2 * width), num_classes, in_channels, stem, "none")
 
 
 SMALL: dict[str, Callable[..., nn.Module]] = {"digits_cnn": digits_cnn, "digits_resnet": digits_resnet}
@@ -93,7 +95,6 @@ def _own(shape: Shape, pretrained: bool, new_head: bool) -> nn.Module:
     try:
         if shape.name in SMALL:
             return SMALL[shape.name](shape.classes, shape.channels, **options)
-        models = importlib.import_module("bnnapps.models")
         network: nn.Module = models.build(shape.name, shape.classes, in_channels=shape.channels, **options)
     except UsageError as problem:
         raise RecipeError(f"{shape.where}: {problem}") from None
@@ -103,8 +104,8 @@ def _own(shape: Shape, pretrained: bool, new_head: bool) -> nn.Module:
 
 
 def _torchvision(shape: Shape, pretrained: bool, new_head: bool) -> nn.Module:
-    models = torchvision().models
-    known = models.list_models(module=models)
+    zoo = torchvision().models
+    known = zoo.list_models(module=zoo)
     if shape.name not in known:
         raise RecipeError(
             f"{shape.where}: torchvision has no '{shape.name}'; the nearest are {nearest(shape.name, known)}"
@@ -115,9 +116,9 @@ def _torchvision(shape: Shape, pretrained: bool, new_head: bool) -> nn.Module:
             "data.channels to 3"
         )
     if not pretrained:
-        return _called(models.get_model, shape, weights=None, num_classes=shape.classes)
+        return _called(zoo.get_model, shape, weights=None, num_classes=shape.classes)
     try:
-        network = _called(models.get_model, shape, weights="DEFAULT")
+        network = _called(zoo.get_model, shape, weights="DEFAULT")
     except OSError as problem:
         raise HubError(
             f"{shape.where}: the weights of '{shape.name}' could not be fetched: {problem}; {_OFFLINE}"
