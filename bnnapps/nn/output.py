@@ -42,15 +42,15 @@ class OutputScale(nn.Module):
         super().__init__()
         self.spec, self.positions = spec, positions
         out = weight.shape[0]
-        like = {"device": weight.device, "dtype": weight.dtype}
+        device, dtype = weight.device, weight.dtype
         self.kind = spec.scale if positions or spec.scale == "gate" else "channel"
         self.factors = nn.ParameterList()
         if self.kind == "gate":
             hidden = max(1, channels // spec.reduction)
-            self.squeeze = nn.Linear(channels, hidden, bias=False, **like)  # type: ignore[arg-type]
-            self.excite = nn.Linear(hidden, out, bias=False, **like)  # type: ignore[arg-type]
+            self.squeeze = nn.Linear(channels, hidden, bias=False, device=device, dtype=dtype)
+            self.excite = nn.Linear(hidden, out, bias=False, device=device, dtype=dtype)
             return
-        first = torch.ones(out, *[1] * positions, **like)  # type: ignore[arg-type]
+        first = torch.ones(out, *[1] * positions, device=device, dtype=dtype)
         if spec.initial == "uniform":
             first.uniform_(0, 1)
         elif spec.initial == "mean_abs":
@@ -61,7 +61,7 @@ class OutputScale(nn.Module):
         if self.kind == "position":
             first = first.expand(out, *sizes[0]).clone()
             sizes = []
-        for value in (first, *(torch.ones(1, *size, **like) for size in sizes)):  # type: ignore[arg-type]
+        for value in (first, *(torch.ones(1, *size, device=device, dtype=dtype) for size in sizes)):
             self.factors.append(nn.Parameter(value))
 
     def _sizes(self, spec: OutputSpec, positions: int) -> list[tuple[int, ...]]:
@@ -71,9 +71,7 @@ class OutputScale(nn.Module):
                 "example_inputs, or set output.size, or take output.scale 'channel'"
             )
         if len(spec.size) != positions:
-            raise BinarizeError(
-                f"output.size is {spec.size}; expected {positions} numbers, one a dimension"
-            )
+            raise BinarizeError(f"output.size is {spec.size}; expected {positions} numbers, one a dimension")
         if self.kind != "rank_one":
             return [spec.size]
         return [tuple(s if i == j else 1 for j in range(positions)) for i, s in enumerate(spec.size)]
@@ -86,9 +84,7 @@ class OutputScale(nn.Module):
         """
         if self.kind == "gate":
             return y * self._gate(x)
-        if self.positions == 0:
-            return y * self.factors[0]
-        if self.kind in POSITIONAL and self.spec.size is not None and y.shape[-self.positions :] != self.spec.size:
+        if self.kind in POSITIONAL and y.shape[-self.positions :] != self.spec.size:
             raise ValueError(
                 f"output.scale '{self.kind}' was made for an output of {self.spec.size}, this one is "
                 f"{tuple(y.shape[-self.positions :])}: keep the size of the input, or take output.scale 'channel'"

@@ -47,19 +47,19 @@ class WeightBinarizer(nn.Module, Scheduled):
         """The weight with one filter an entry of dimension 0: as it is, but for transposed convolutions."""
         return weight
 
-    def forward(self, weight: Tensor, whole: Tensor | None = None) -> Codes:
+    def forward(self, weight: Tensor, whole: Tensor | None = None, noisy: bool = True) -> Codes:
         """Codes and scale of the weight; a split weight comes as the real sum of its two binary weights.
 
         `whole`: where `weight` holds only some of the filters (the looked-up rows of an embedding), the tensor that
-        statistics of the layer are taken from.
+        statistics of the layer are taken from. `noisy`: with the noise of FDA, in training.
         """
         if self.spec.kind == "ternary":
             return Codes(*BF.ternary(weight, self.spec.scale_over, whole), "integer")
         if self.spec.kind == "split":
             return Codes(self.scaled(self.first) + self.scaled(self.second))
-        return self.binary(weight, whole)
+        return self.binary(weight, whole, noisy)
 
-    def binary(self, weight: Tensor, whole: Tensor | None = None) -> Codes:
+    def binary(self, weight: Tensor, whole: Tensor | None = None, noisy: bool = True) -> Codes:
         """Codes +1 and -1, and scale, of a latent weight."""
         whole = weight if whole is None else whole
         if self.spec.scale == "affine":
@@ -72,7 +72,7 @@ class WeightBinarizer(nn.Module, Scheduled):
                 codes = BF.unscaled(codes, scale)
             elif self.spec.scale_gradient == "full":
                 codes = BF.product_rule(codes, weight if self.spec.scale_of == "latent" else transformed, scale)
-        if self.noise is not None and self.training:
+        if self.noise is not None and noisy and self.training:
             return Codes(codes + self.noise(weight), scale)
         return Codes(codes, scale, "sign")
 

@@ -65,6 +65,8 @@ class Offsets(nn.Module):
 
     """
 
+    alpha: Tensor | None
+    beta: Tensor | None
     weight_scale: Tensor | None
     weight_offset: Tensor | None
 

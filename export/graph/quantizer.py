@@ -91,6 +91,8 @@ class Quantizer(nn.Module):
             assert self.high is not None
             return BF.clipped_uniform(x, self.low, self.high, spec.bits, spec.unsigned)
         if spec.scale == "affine":
+            assert self.alpha is not None
+            assert self.beta is not None
             x = (x - self.beta) / self.alpha
         if spec.scale == "unit" and spec.bits > 1:
             return BF.unit_levels(x, spec.bits)

@@ -152,6 +152,7 @@ def test_copies_compute_the_same_and_are_independent(method: str, model: str, ho
 @by_case
 def test_training_and_deployment_compute_the_same_bits(method: str, model: str) -> None:
     net = binary(method, model)
+    bnnapps.set_progress(net, 1.0)  # the noise of FDA is gone at the end of the training
     inputs = ZOO[model].inputs()
     trained = result(net.train(), inputs)
     assert trained.requires_grad
@@ -179,6 +180,9 @@ def latent_weights(net: nn.Module) -> dict[str, Tensor]:
 @by_case
 def test_defect_4_every_latent_weight_and_learned_part_gets_a_gradient(method: str, model: str) -> None:
     net = binary(method, model).train()
+    if method == "dorefa":  # larger values reach 1/2, where its codes begin to differ from 0
+        for weight in latent_weights(net).values():
+            weight.data.mul_(3)
     output = result(net, ZOO[model].inputs())
     (output * torch.randn_like(output)).sum().backward()
     latent = latent_weights(net)
@@ -274,6 +278,7 @@ def test_a_training_step_under_autocast(method: str, model: str) -> None:
         assert bool(result(net.eval(), inputs).isfinite().all())
 
 
+POSITIONS = (3, 3)
 SLOTS: dict[str, tuple[Any, tuple[int, ...], Any]] = {
     "linear": (BinaryLinear, (6, 4), lambda: torch.randn(9, 6) / 3),
     "conv": (BinaryConv2d, (2, 4, 3), lambda: torch.randn(3, 2, 5, 5) / 3),
@@ -284,7 +289,10 @@ SLOTS: dict[str, tuple[Any, tuple[int, ...], Any]] = {
 @pytest.mark.parametrize(("method", "slot"), [(m.name, s) for m in methods() for s in m.layers if s in SLOTS])
 def test_all_zero_filters_still_get_a_gradient(method: str, slot: str) -> None:
     kind, arguments, inputs = SLOTS[slot]
-    layer = kind(*arguments, spec=get_method(method).layers[slot])
+    spec = get_method(method).layers[slot]
+    if method == "xnorpp" and slot == "conv":
+        spec = spec.model_copy(update={"output": spec.output.model_copy(update={"size": POSITIONS})})
+    layer = kind(*arguments, spec=spec)
     state = {k: v.clone() for k, v in layer.state_dict().items() if not k.startswith("binary.")}
     state["weight"][0] = 0
     layer.load_state_dict(state)
@@ -305,7 +313,7 @@ def test_constraints_leave_working_weights(method: str, model: str) -> None:
     for _ in range(3):
         bnnapps.apply_constraints(net)
     for name, deviation in spread.items():
-        assert net.get_parameter(name).detach().std() > deviation / 3, name
+        assert net.get_parameter(name).detach().std() >= deviation / 3, name
 
 
 @by_case
@@ -317,7 +325,7 @@ def test_constraints_keep_learned_scales_positive(method: str, model: str) -> No
             scale.fill_(-1.0)
     bnnapps.apply_constraints(net)
     assert all(p > 0 for p in scales.values())
-    expected = any("elastic" in repr(e.spec) for e in bnnapps.plan_of(net).binarized)
+    expected = any("elastic" in repr(e.spec) or "affine" in repr(e.spec) for e in bnnapps.plan_of(net).binarized)
     assert bool(scales) == expected
 
 

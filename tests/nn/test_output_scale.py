@@ -97,7 +97,7 @@ def test_positions_are_seen_on_the_example_inputs() -> None:
 
 
 def test_without_example_inputs_the_error_names_the_ways_out() -> None:
-    with pytest.raises(BinarizeError, match="'1': output.scale has a number for each position.*example_inputs"):
+    with pytest.raises(BinarizeError, match=r"'1': output.scale has a number for each position.*example_inputs"):
         bnnapps.plan(network(), "xnorpp")
     rules = {"method": "xnorpp", "overrides": {"output.scale": "channel"}}
     assert len(bnnapps.plan(network(), rules).binarized) == 2

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bnnapps.nn.codes import Codes, as_operand, linear, multiply, rescale
 from bnnapps.nn.layers.base import BinaryLayer, Parts
-from bnnapps.nn.layers.operands import activation_binarizer, codes_of
+from bnnapps.nn.layers.operands import activation_binarizer, codes_of, deployed_codes
 from bnnapps.nn.layers.refusals import operands_only
 from bnnapps.nn.spec import LinearSpec
 from bnnapps.nn.weights import WeightBinarizer
@@ -106,7 +106,7 @@ class BinaryBilinear(BinaryLayer[LinearSpec], nn.Bilinear):
     def binary_tensors(self) -> dict[str, Tensor]:
         """The weight as deployment has it."""
         with torch.no_grad():
-            return {"weight": codes_of(self.binary.weight, self.weight.detach()).values()}
+            return {"weight": deployed_codes(self.binary.weight, self.weight).values()}
 
 
 def _inner(met: Tensor, x1: Tensor) -> Tensor:

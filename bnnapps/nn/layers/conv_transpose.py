@@ -14,7 +14,7 @@ from bnnapps.errors import BinarizeError
 from bnnapps.nn.codes import Codes, affine_product, multiply, rescale
 from bnnapps.nn.functional.transposed import reach, swap_channels
 from bnnapps.nn.layers.base import BinaryLayer
-from bnnapps.nn.layers.operands import LinearParts, codes_of
+from bnnapps.nn.layers.operands import LinearParts, deployed_codes
 from bnnapps.nn.spec import ConvSpec, WeightSpec
 from bnnapps.nn.weights import WeightBinarizer
 
@@ -35,9 +35,9 @@ class TransposedWeightBinarizer(WeightBinarizer):
         """The weight with one filter an entry of dimension 0."""
         return swap_channels(weight, self.groups)
 
-    def forward(self, weight: Tensor, whole: Tensor | None = None) -> Codes:
+    def forward(self, weight: Tensor, whole: Tensor | None = None, noisy: bool = True) -> Codes:
         """Codes and scale, filters first."""
-        return super().forward(self.filters_first(weight), whole)
+        return super().forward(self.filters_first(weight), whole, noisy)
 
     @torch.no_grad()
     def constrain(self, weight: Tensor) -> None:
@@ -82,7 +82,7 @@ class ConvTransposeParts(LinearParts):
         """scale * code (+ offset) of the weight, no gradient."""
         if self.weight is None:
             return weight.detach()
-        return swap_channels(codes_of(self.weight, weight.detach()).values(), self.weight.groups).detach()
+        return swap_channels(deployed_codes(self.weight, weight).values(), self.weight.groups).detach()
 
 
 class _BinaryConvTranspose(BinaryLayer[ConvSpec], _ConvTransposeNd):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bnnapps.nn.activations import ActivationBinarizer
@@ -55,7 +56,7 @@ class LinearParts(Parts):
 
     def deployed(self, weight: Tensor) -> Tensor:
         """scale * code (+ offset) of the weight, no gradient."""
-        return codes_of(self.weight, weight.detach()).values().detach()
+        return deployed_codes(self.weight, weight).values()
 
 
 def activation_binarizer(
@@ -68,6 +69,13 @@ def activation_binarizer(
 def codes_of(binarizer: Any, tensor: Tensor) -> Codes:
     """What the binarizer makes of the tensor; without one, the tensor itself."""
     result: Codes = Codes(tensor) if binarizer is None else binarizer(tensor)
+    return result
+
+
+@torch.no_grad()
+def deployed_codes(binarizer: WeightBinarizer | None, weight: Tensor) -> Codes:
+    """The weight as deployment has it: without noise, without gradient."""
+    result: Codes = Codes(weight.detach()) if binarizer is None else binarizer(weight.detach(), noisy=False)
     return result
 
 
