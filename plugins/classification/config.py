@@ -101,6 +101,8 @@ class ImageModel(Record):
     """Further arguments of the model's function."""
     checkpoint: str | None = None
     """A file of weights to start from: a state_dict, or a checkpoint that has one."""
+    channels_last: bool = False
+    """Maps lie in memory with their channels together: the same numbers up to rounding, faster on most processors."""
 
     @field_validator("options")
     @classmethod

@@ -29,9 +29,14 @@ class ClassificationModule(BinaryModule):
         teacher: nn.Module | None,
         classes: int,
         mixup_alpha: float,
+        channels_last: bool = False,
     ) -> None:
         super().__init__(model, stage, hub, seed, teacher)
         self.classes, self.mixup_alpha = classes, mixup_alpha
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        for network in (model, teacher):
+            if network is not None and channels_last:
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Outside the module tree: taps hold activations, not state.
         self.__dict__["student_taps"] = _taps(model, hub.taps)
         self.__dict__["teacher_taps"] = None if teacher is None else _taps(teacher, hub.taps)
@@ -41,7 +46,7 @@ class ClassificationModule(BinaryModule):
 
     def loss_inputs(self, batch: dict[str, Tensor]) -> LossInputs:
         """Run student and teacher on a batch, mixed if the recipe says so."""
-        images, labels = batch["images"], batch["labels"]
+        images, labels = batch["images"].to(memory_format=self.layout), batch["labels"]
         if self.mixup_alpha > 0 and self.training:
             images, labels = mixup(images, labels, self.classes, self.mixup_alpha)
         student = Outputs(self.model(images), self.student_taps.features)
@@ -54,7 +59,8 @@ class ClassificationModule(BinaryModule):
 
     def predict(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Logits and labels of a batch of the dev set."""
-        return self.model(batch["images"]).float().cpu(), batch["labels"].cpu()
+        images = batch["images"].to(memory_format=self.layout)
+        return self.model(images).float().cpu(), batch["labels"].cpu()
 
     def metrics(self, outputs: Tensor, labels: Tensor, loader: int) -> Mapping[str, float]:
         """Accuracy, top-5 accuracy and loss."""

@@ -166,7 +166,16 @@ class ClassificationTask(Task):
                     f"train, stage '{stage.name}': data.mixup mixes labels, which the loss '{hard[0]}' cannot read: "
                     "set data.mixup to 0, or take another loss"
                 )
-        return ClassificationModule(model, stage, hub, self.recipe.seed, teacher, len(self.classes), self.data.mixup)
+        return ClassificationModule(
+            model,
+            stage,
+            hub,
+            self.recipe.seed,
+            teacher,
+            len(self.classes),
+            self.data.mixup,
+            self.settings.channels_last,
+        )
 
     # The run folder
 
