@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from bnnapps.binarize.packing import packing_warnings
 from bnnapps.forward import run_model
 from bnnapps.nn.layers.base import parts_of_twin, to_binary
 from bnnapps.nn.layers.residual_block import ResidualBlock
@@ -25,8 +26,12 @@ _KEEPS_SIGN = (*_POOLS, *_ADAPTIVE_POOLS, nn.Dropout, nn.Flatten, nn.Identity)
 
 
 def plan_warnings(model: nn.Module, entries: Sequence[Entry], example_inputs: Any = None) -> list[str]:
-    """One line for each kind of trouble: half-binary layers, and signs whose input is never negative."""
-    return [*_half_binary(entries), *_all_plus_one(model, entries, example_inputs)]
+    """One line for each trouble: half-binary layers, signs whose input is never negative, widths that waste bits."""
+    return [
+        *_half_binary(entries),
+        *_all_plus_one(model, entries, example_inputs),
+        *packing_warnings(model, entries),
+    ]
 
 
 def _half_binary(entries: Sequence[Entry]) -> list[str]:

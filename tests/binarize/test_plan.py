@@ -215,6 +215,10 @@ SIGNS: dict[str, tuple[Callable[[], nn.Module], Any, list[str], list[str]]] = {
 }
 
 
+def beside_packing(plan: Plan) -> list[str]:
+    return [line for line in plan.warnings if "multiple of 8" not in line]
+
+
 @pytest.mark.parametrize("case", SIGNS)
 @pytest.mark.parametrize("examples", [False, True])
 def test_a_sign_that_is_always_plus_one_is_warned_of(case: str, examples: bool) -> None:
@@ -223,8 +227,9 @@ def test_a_sign_that_is_always_plus_one_is_warned_of(case: str, examples: bool) 
     shape = (8, 4, 6, 6) if isinstance(model[0], nn.Conv2d) else (8, 4)  # type: ignore[index]
     plan = bnnapps.plan(model, rule, example_inputs=torch.randn(shape) if examples else None)
     expected = with_examples if examples else without
-    assert len(plan.warnings) == len(expected)
-    for name, line in zip(expected, plan.warnings, strict=True):
+    found = beside_packing(plan)
+    assert len(found) == len(expected)
+    for name, line in zip(expected, found, strict=True):
         assert ALWAYS_PLUS_ONE.format(name) in line
         assert "put a BatchNorm or a learned shift before it" in line
         assert f"Warning: {line}"[:60] in " ".join(str(plan).split())
@@ -240,8 +245,8 @@ def test_examples_show_what_the_definition_hides() -> None:
             result: Tensor = self.c(self.b(torch.relu(self.a(x))))
             return result
 
-    assert bnnapps.plan(Net(), "bnn").warnings == ()
-    (line,) = bnnapps.plan(Net(), "bnn", example_inputs=torch.randn(8, 4)).warnings
+    assert beside_packing(bnnapps.plan(Net(), "bnn")) == []
+    (line,) = beside_packing(bnnapps.plan(Net(), "bnn", example_inputs=torch.randn(8, 4)))
     assert ALWAYS_PLUS_ONE.format("b") in line
 
 
@@ -252,11 +257,11 @@ def test_weight_only_and_activation_only_layers_are_warned_of() -> None:
         Rule(match="6", use={"method": "bnn", "weight": None}),
     ]
     plan = bnnapps.plan(model, rules)
-    assert plan.warnings == (
+    assert beside_packing(plan) == [
         "'1', '2', '3' and 2 more: binary weights but real activations, so no 1-bit arithmetic",
         "'6': binary activations but real weights, so no 1-bit arithmetic",
-    )
-    assert bnnapps.plan(model, "bnn").warnings == ()
+    ]
+    assert beside_packing(bnnapps.plan(model, "bnn")) == []
 
 
 def test_warnings_travel_with_the_plan() -> None:
