@@ -100,6 +100,10 @@ class WeightBinarizer(nn.Module, Scheduled):
             return BF.rectified(weight, self.tau)
         return weight
 
+    def scale_of(self, weight: Tensor) -> Tensor | None:
+        """The scale that the codes of the weight come with, without the codes; `None` is 1."""
+        return self._scale(weight, self._transform(weight, weight), weight)
+
     @torch.no_grad()
     def _scale(self, weight: Tensor, transformed: Tensor, whole: Tensor) -> Tensor | None:
         if self.spec.scale == "none":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from bnnapps.nn.blocks.lean import AvgPool2d, normalized
 from bnnapps.nn.nonlinearities import make_nonlinearity
 from bnnapps.nn.spec.block import NonlinearityName
 
@@ -33,13 +34,13 @@ class BiRealBlock(nn.Module):
         self.act2 = make_nonlinearity(nonlinearity, channels)
         self.downsample: nn.Module | None = None
         if stride != 1 or in_channels != channels:
-            pool = nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
+            pool = AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)
             conv = nn.Conv2d(in_channels, channels, 1, bias=False)
             self.downsample = nn.Sequential(pool, conv, nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, channels, ceil(H / stride), ceil(W / stride))."""
-        y = self.bn1(self.conv1(x)) + (x if self.downsample is None else self.downsample(x))
+        y = normalized(self.bn1, self.conv1, self.conv1(x)) + (x if self.downsample is None else self.downsample(x))
         y = self.act1(y)
-        out: Tensor = self.act2(self.bn2(self.conv2(y)) + y)
+        out: Tensor = self.act2(normalized(self.bn2, self.conv2, self.conv2(y)) + y)
         return out

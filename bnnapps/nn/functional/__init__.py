@@ -9,6 +9,7 @@ from bnnapps.nn.functional.elastic import (
     learned_step,
 )
 from bnnapps.nn.functional.fourier import fourier_derivative, fourier_terms, noise_weight, sign_fourier
+from bnnapps.nn.functional.lean import keep_integers, keep_shape
 from bnnapps.nn.functional.linear import multiplies_bytes, scaled_linear
 from bnnapps.nn.functional.masked import drop_scores, dropout, relu, saved_as_made
 from bnnapps.nn.functional.recu import laplace_quantile, rectified, standardize_to_laplace, tau_schedule
@@ -53,6 +54,8 @@ __all__ = [
     "fourier_derivative",
     "fourier_terms",
     "initial_scale",
+    "keep_integers",
+    "keep_shape",
     "laplace_quantile",
     "learned_step",
     "mean_abs",

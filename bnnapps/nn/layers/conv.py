@@ -56,6 +56,20 @@ class _BinaryConv(BinaryLayer[ConvSpec], _ConvNd):
             x = x._replace(scale=self._input_map(real))
         return rescale(product, x, w, bias, channel_dim)
 
+    def gives_integers(self) -> bool:
+        """Whether every result is an integer below 2^15 times the scale of its channel, and nothing else."""
+        weight, activation = self.binary.weight, self.binary.activation
+        if weight is None or activation is None or self.bias is not None or self.spec.output is not None:
+            return False
+        plain = activation.spec.scale in ("none", "unit") and activation.spec.bits == 1 and not activation.spec.noise
+        binary = weight.spec.kind == "binary" and weight.spec.scale != "affine" and not weight.spec.noise
+        return plain and binary and self.weight[0].numel() < 2**15
+
+    def scale(self) -> Tensor | None:
+        """The scale of each channel of the result, shape (O, 1, ...); `None` is 1."""
+        scale = None if self.binary.weight is None else self.binary.weight.scale_of(self.weight.detach())
+        return None if scale is None else scale.reshape(-1, *[1] * len(self.kernel_size))
+
     @property
     def _pads_outside(self) -> bool:
         """Whether the border is made before the convolution rather than by it."""

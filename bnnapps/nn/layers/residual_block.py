@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from bnnapps.errors import BinarizeError
+from bnnapps.nn.blocks.lean import AvgPool2d, normalized
 from bnnapps.nn.blocks.shortcut import PadShortcut
 from bnnapps.nn.layers.base import BinaryLayer, Parts, device_dtype
 from bnnapps.nn.nonlinearities import make_nonlinearity
@@ -57,7 +58,7 @@ class BlockParts(Parts):
             size = _pair(head.stride)
             if size != (1, 1):
                 # An odd last row is averaged alone, so that sizes agree with a strided 3x3 convolution.
-                self.pool = nn.AvgPool2d(size, size, ceil_mode=True, count_include_pad=False)
+                self.pool = AvgPool2d(size, size, ceil_mode=True, count_include_pad=False)
         self.added = added(block, spec)
 
 
@@ -132,7 +133,7 @@ class ResidualBlock(BinaryLayer[BlockSpec]):
             if spec.nonlinearity_at == "before_norm":
                 z = acts[i](z)
             if spec.norm == "after":
-                z = own_norms[i](z)
+                z = own_norms[i](z) if spec.nonlinearity_at == "before_norm" else normalized(own_norms[i], conv, z)
             if i == last - 1:
                 z = _optional(self, "drop_block")(z)
             behind_add = kind != "nothing" and spec.nonlinearity_at == "after_add"
