@@ -49,17 +49,19 @@ def keep_shape(x: Tensor) -> _Instead:
 def keep_integers(y: Tensor, scale: Tensor | None) -> _Instead:
     """A context in which operators keep y = n * scale as the integers n, in two bytes each.
 
-    n comes back exactly, and n * scale with it, bit for bit, if y was computed as that product: the quotient y / scale
-    is within 1/4 of n for |n| < 2^15.
+    n comes back exactly, and n * scale with it, bit for bit, if y was computed as that product: y * (1 / scale) is
+    within 1/4 of n for |n| < 2^15.
 
     Args:
         y: the product, float32.
         scale: what broadcasts to y; `None` is 1.
     """
     dtype = y.dtype
+    inverse = None if scale is None else scale.reciprocal()
 
     def integers(saved: Tensor) -> Tensor:
-        return torch.round(saved.detach() if scale is None else saved.detach() / scale).to(torch.int16)
+        real = saved.detach().clone() if inverse is None else saved.detach() * inverse
+        return real.round_().to(torch.int16)
 
     def floats(kept: Tensor) -> Tensor:
         return kept.to(dtype) if scale is None else kept.to(dtype).mul_(scale)
