@@ -76,7 +76,7 @@ def command_of(row: str, seed: int, options: argparse.Namespace) -> list[str]:
         "train.optimizer.name": "adam",
         "train.optimizer.weight_decay": 0.0,
         "train.optimizer.groups": json.dumps(_groups(row)),
-        "train.schedule": json.dumps({"name": "cosine", "warmup": 0.05}),
+        "train.schedule": json.dumps({"name": "cosine", "warmup": 0.05, "end": 0.0}),
         "train.select": "last",
         "export.dialects": "[]",
     }
