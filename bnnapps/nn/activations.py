@@ -81,7 +81,7 @@ class ActivationBinarizer(nn.Module):
         x = self._shifted(x)
         spec = self.spec
         if spec.standardize == "sample" and self.training:
-            x = x / torch.sqrt(x.var(dim=tuple(range(1, x.dim())), keepdim=True) + 1e-5)
+            x = BF.standardize_samples(x, self._sample_dims(x))
         if spec.scale == "affine":
             alpha, beta = self.alpha.to(x.dtype), self.beta.to(x.dtype)
             return Codes(self.estimator((x - beta) / alpha), alpha, "sign", beta)
@@ -100,6 +100,10 @@ class ActivationBinarizer(nn.Module):
             return Codes(codes + self.noise(x))
         return Codes(codes, self._row_scale(x), kind)
 
+    def _sample_dims(self, x: Tensor) -> tuple[int, ...]:
+        """The dimensions of one sample: all but the first, or all where x has no batch."""
+        return tuple(range(1 if x.dim() > -self.channel_dim else 0, x.dim()))
+
     def _elastic(self, x: Tensor) -> Codes:
         if self._needs_data and self.training:
             self.calibrate(x)
@@ -116,7 +120,7 @@ class ActivationBinarizer(nn.Module):
         `sample`: the mean |x| of each sample.
         """
         if self.spec.scale == "sample":
-            return x.detach().abs().mean(dim=tuple(range(1, x.dim())), keepdim=True)
+            return x.detach().abs().mean(dim=self._sample_dims(x), keepdim=True)
         if self.spec.scale != "input_map" or self.channel_dim != -1:
             return None
         return x.detach().abs().mean(dim=-1, keepdim=True)

@@ -12,7 +12,13 @@ from bnnapps.nn.functional.fourier import fourier_derivative, fourier_terms, noi
 from bnnapps.nn.functional.lean import keep_integers, keep_shape
 from bnnapps.nn.functional.linear import multiplies_bytes, scaled_linear
 from bnnapps.nn.functional.masked import drop_scores, dropout, relu, saved_as_made
-from bnnapps.nn.functional.recu import laplace_quantile, rectified, standardize_to_laplace, tau_schedule
+from bnnapps.nn.functional.recu import (
+    laplace_quantile,
+    rectified,
+    standardize_samples,
+    standardize_to_laplace,
+    tau_schedule,
+)
 from bnnapps.nn.functional.sign import (
     ede_derivative,
     ede_schedule,
@@ -83,6 +89,7 @@ __all__ = [
     "sign_swish",
     "split_ternary",
     "standardize",
+    "standardize_samples",
     "standardize_to_laplace",
     "step",
     "swish_derivative",

@@ -22,6 +22,13 @@ def standardize_to_laplace(w: Tensor) -> Tensor:
     return centred * (2 * math.sqrt(2)) / torch.sqrt(variance + 1e-5)
 
 
+def standardize_samples(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """x / sqrt(var + 1e-5) over `dims`, the unbiased variance; x itself where `dims` hold a single element."""
+    if math.prod(x.shape[d] for d in dims) <= 1:
+        return x
+    return x / torch.sqrt(x.var(dim=dims, keepdim=True) + 1e-5)
+
+
 def laplace_quantile(w: Tensor, tau: float | Tensor) -> Tensor:
     """-mean|w| ln(2 - 2 tau) over the layer: the tau-quantile of a Laplace law of that width. No gradient."""
     outside = torch.as_tensor(2 - 2 * tau, device=w.device, dtype=w.dtype)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from bnnapps.nn import ActivationSpec, BinaryConv2d, BinaryLinear, ConvSpec, LinearSpec
 from bnnapps.nn import functional as BF
 
 
@@ -58,3 +59,25 @@ def test_schedule_runs_from_085_to_099_as_an_exponential() -> None:
     assert found[[0, -1]] == pytest.approx([0.85, 0.99])
     a = 0.14 / (math.e - 1)
     assert found == pytest.approx(a * np.exp(f) + 0.85 - a)
+
+
+def test_samples_are_standardized_each_by_itself() -> None:
+    x = torch.randn(3, 2, 4, 4) * torch.tensor([1.0, 10.0, 0.1]).view(3, 1, 1, 1)
+    found = BF.standardize_samples(x, (1, 2, 3))
+    assert torch.allclose(found, x / (x.flatten(1).var(1).view(3, 1, 1, 1) + 1e-5).sqrt())
+    single = torch.randn(5, 1)
+    assert torch.equal(BF.standardize_samples(single, (1,)), single)
+
+
+@pytest.mark.parametrize("scale", ["none", "sample"])
+def test_a_sample_without_a_batch_is_one_sample(scale: str) -> None:
+    spec = ConvSpec(activation=ActivationSpec(standardize="sample", scale=scale))
+    layer = BinaryConv2d(3, 5, 3, spec=spec).train()
+    x = torch.randn(3, 6, 6)
+    assert torch.allclose(layer(x), layer(x[None])[0], atol=1e-6)
+
+
+def test_one_feature_keeps_its_sign_in_training() -> None:
+    layer = BinaryLinear(1, 2, spec=LinearSpec(activation=ActivationSpec(standardize="sample")))
+    x = torch.tensor([[2.0], [-3.0]])
+    assert torch.equal(layer.train()(x), layer.eval()(x))
