@@ -1,0 +1,1 @@
+"""Running packed models: operators as functions and as kernels."""
