@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= runs/bibert_glue
+NATIVE := $(shell find export/runtime/native -type f)
 
 .PHONY: run test lint types install clean
 
@@ -22,10 +23,10 @@ types: $(STAMP)
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt scikit-build-core
+	$(BIN)/python -m pip install --quiet -c constraints.txt scikit-build-core cmake ninja
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation --editable '.[dev]'
 	touch $@
 

@@ -1,0 +1,230 @@
+// Running a layer: the work is cut into strips (some output positions times some blocks of outputs).
+#include <algorithm>
+#include <string>
+
+#include "failure.h"
+#include "feed.h"
+#include "fit.h"
+#include "parallel.h"
+#include "scatter.h"
+#include "steps.h"
+
+namespace bnn {
+
+// One call of Layer::run; lives on the caller's stack.
+class Run {
+ public:
+  Run(const Layer& layer, const Fit& fit, int64_t batch, const bnn_epilogue& epilogue);
+  void operator()(const uint32_t* bits, const bnn_pool* pool);
+
+ private:
+  // The strips of a phase: `chunks` cuts of its positions times `parts` cuts of its blocks.
+  struct Cut {
+    int64_t positions, chunk, chunks, parts, first_task;
+  };
+
+  void cut(const bnn_pool* pool);
+  void task(int64_t index) const;
+  int64_t place(const PhaseFit& phase, int64_t first, int64_t count, Position* positions) const;
+  void block(const Phase& phase, Strip strip, int64_t b) const;
+  void merge_bits(const Strip& strip, const Block& block, const uint32_t* words) const;
+
+  const Layer& layer_;
+  const Fit& fit_;
+  const bnn_epilogue& epilogue_;
+  const int64_t batch_, output_positions_, output_words_;
+  Steps steps_;
+  std::vector<Buffer<int32_t>> limits_;  // by phase
+  Buffer<uint32_t> copy_;
+  const uint32_t* input_ = nullptr;
+  std::vector<Cut> cuts_;
+  int64_t tasks_ = 0;
+  uint32_t* bits_out_;
+  bool channels_first_, merges_;
+};
+
+Run::Run(const Layer& layer, const Fit& fit, int64_t batch, const bnn_epilogue& epilogue)
+    : layer_(layer),
+      fit_(fit),
+      epilogue_(epilogue),
+      batch_(batch),
+      output_positions_(volume(fit.output)),
+      output_words_(static_cast<int64_t>(bnn_words(static_cast<size_t>(layer.description_.outputs)))),
+      steps_(epilogue, layer.blocks_, layer.lanes_) {
+  const Layer::Description& d = layer.description_;
+  times(times(batch, output_positions_), times(d.outputs, sizeof(float)));  // throws where it does not fit
+  const int64_t padded = times(times(batch, volume(fit.padded)), times(layer.words_per_position(), sizeof(uint32_t)));
+  if (fit.copies) copy_ = Buffer<uint32_t>(static_cast<size_t>(padded) / sizeof(uint32_t));
+  bits_out_ = epilogue.output == BNN_BITS      ? static_cast<uint32_t*>(epilogue.y)
+              : epilogue.output == BNN_FLOAT32 ? epilogue.bits
+                                               : nullptr;
+  channels_first_ = epilogue.output != BNN_BITS && epilogue.layout == BNN_CHANNELS_FIRST && output_positions_ > 1;
+  merges_ = bits_out_ != nullptr &&
+            std::any_of(layer.blocks_.begin(), layer.blocks_.end(), [](const Block& b) { return b.first % 32 != 0; });
+  if (epilogue.output == BNN_BITS) {
+    for (const PhaseFit& phase : fit.phases) {
+      limits_.push_back(limits(phase.base, epilogue.threshold, layer.blocks_, layer.lanes_, d.codes == BNN_SIGNED));
+    }
+  }
+}
+
+void Run::cut(const bnn_pool* pool) {
+  const int64_t wanted = wanted_tasks(pool), blocks = static_cast<int64_t>(layer_.blocks_.size());
+  constexpr int64_t tile = 8;  // positions that the kernels take together
+  for (const PhaseFit& phase : fit_.phases) {
+    Cut c{};
+    c.first_task = tasks_;
+    c.positions = batch_ * phase.outputs();
+    if (c.positions > 0) {
+      c.chunks = (c.positions + strip_positions - 1) / strip_positions;
+      c.parts = merges_ ? 1 : std::min(blocks, std::max<int64_t>(1, wanted / c.chunks));
+      if (c.chunks * c.parts < wanted) {
+        c.chunks = std::max(c.chunks, std::min((c.positions + tile - 1) / tile, wanted / c.parts));
+      }
+      c.chunk = ((c.positions + c.chunks - 1) / c.chunks + tile - 1) / tile * tile;
+      c.chunks = (c.positions + c.chunk - 1) / c.chunk;
+      tasks_ += c.chunks * c.parts;
+    }
+    cuts_.push_back(c);
+  }
+}
+
+void Run::operator()(const uint32_t* bits, const bnn_pool* pool) {
+  input_ = bits;
+  if (fit_.copies) {
+    const Layer::Description& d = layer_.description_;
+    const FeedShape shape{layer_.feed_, d.channels, d.outputs, d.groups, layer_.group_words_,
+                          layer_.words_per_position()};
+    feed_input(shape, fit_, bits, batch_, copy_.data(), pool);
+    input_ = copy_.data();
+  }
+  cut(pool);
+  parallel(pool, tasks_, [this](int64_t index) { task(index); });
+}
+
+// Fills in `count` positions of a phase from number `first` on, over all images of the batch.
+int64_t Run::place(const PhaseFit& phase, int64_t first, int64_t count, Position* positions) const {
+  const auto& [a, b, c] = phase.axes;
+  const int64_t words = layer_.words_per_position();
+  const int64_t per_image = phase.outputs();
+  int64_t n = first / per_image, rest = first % per_image;
+  int64_t i = rest / (b.count() * c.count()), j = rest / c.count() % b.count(), k = rest % c.count();
+  for (int64_t filled = 0; filled < count;) {
+    const int64_t line = (n * fit_.padded[0] + a.start[i] + fit_.before[0]) * fit_.padded[1] + b.start[j] + fit_.before[1];
+    const uint32_t* x = input_ + (line * fit_.padded[2] + fit_.before[2]) * words;
+    const int64_t y = ((n * fit_.output[0] + a.place[i]) * fit_.output[1] + b.place[j]) * fit_.output[2];
+    const int64_t border = (a.border[i] * phase.classes[1] + b.border[j]) * phase.classes[2];
+    for (; k < c.count() && filled < count; ++k) {
+      positions[filled++] = {x + c.start[k] * words, y + c.place[k], border + c.border[k]};
+    }
+    if (k < c.count()) break;
+    k = 0;
+    if (++j == b.count()) j = 0, ++i;
+    if (i == a.count()) i = 0, ++n;
+  }
+  return count;
+}
+
+void Run::task(int64_t index) const {
+  size_t p = cuts_.size() - 1;
+  while (cuts_[p].positions == 0 || cuts_[p].first_task > index) --p;
+  const Cut& c = cuts_[p];
+  const PhaseFit& fit = fit_.phases[p];
+  const int64_t chunk = (index - c.first_task) / c.parts, part = (index - c.first_task) % c.parts;
+  Position positions[strip_positions];
+  Strip strip{};
+  strip.positions = positions;
+  strip.count = place(fit, chunk * c.chunk, std::min(c.chunk, c.positions - chunk * c.chunk), positions);
+  strip.runs = fit.runs.data();
+  strip.run_count = static_cast<int64_t>(fit.runs.size());
+  strip.run_words = fit.run_words;
+  strip.lanes = layer_.lanes_;
+  const int64_t blocks = static_cast<int64_t>(layer_.blocks_.size());
+  strip.border_stride = blocks * layer_.lanes_;
+  strip.base = fit.base.data();
+  strip.limit = epilogue_.output == BNN_BITS ? limits_[p].data() : nullptr;
+  strip.shift = layer_.description_.codes == BNN_SIGNED;
+  strip.output = epilogue_.output;
+  if (merges_) {
+    for (int64_t i = 0; i < strip.count; ++i) std::fill_n(bits_out_ + positions[i].y * output_words_, output_words_, 0u);
+  }
+  for (int64_t b = blocks * part / c.parts; b < blocks * (part + 1) / c.parts; ++b) block(layer_.phases_[p], strip, b);
+}
+
+// `strip` is complete but for what depends on the block.
+void Run::block(const Phase& phase, Strip strip, int64_t b) const {
+  const Block& block = layer_.blocks_[static_cast<size_t>(b)];
+  const int64_t outputs = layer_.description_.outputs;
+  strip.valid = block.valid;
+  strip.panel = phase.panels.data() + b * phase.panel_words;
+  strip.base += b * layer_.lanes_;
+  if (strip.limit != nullptr) strip.limit += b * layer_.lanes_;
+  if (layer_.feed_ == Feed::lanes) {
+    strip.x_offset = b * layer_.lanes_;
+    strip.run_step = strip.border_stride;
+  } else {
+    strip.x_offset = block.group * layer_.group_words_;
+  }
+  steps_.apply(strip, b);
+
+  alignas(64) float results[strip_positions * most_lanes];  // or int32_t: 4 bytes each
+  alignas(64) float residual[strip_positions * most_lanes];
+  uint32_t words[strip_positions * most_lanes / 32];
+  const bool values = epilogue_.output != BNN_BITS;
+  if (values && channels_first_) {
+    strip.y = results;
+    strip.y_stride = layer_.lanes_;
+    strip.y_local = true;
+    if (epilogue_.output == BNN_FLOAT32 && epilogue_.residual != nullptr) {
+      gather_channels(epilogue_.residual, strip, block, outputs, output_positions_, residual);
+      strip.residual = residual;
+      strip.residual_stride = layer_.lanes_;
+      strip.residual_local = true;
+    }
+  } else if (values) {
+    strip.y = static_cast<float*>(epilogue_.y) + block.first;
+    strip.y_stride = outputs;
+    if (epilogue_.output == BNN_FLOAT32 && epilogue_.residual != nullptr) {
+      strip.residual = epilogue_.residual + block.first;
+      strip.residual_stride = outputs;
+    }
+  }
+  if (merges_) {
+    strip.bits = words;
+    strip.bits_stride = layer_.lanes_ / 32;
+    strip.bits_local = true;
+  } else if (bits_out_ != nullptr) {
+    strip.bits = bits_out_ + block.first / 32;
+    strip.bits_stride = output_words_;
+  }
+
+  (layer_.feed_ == Feed::lanes ? layer_.kernels_->lane_strip : layer_.kernels_->strip)(strip);
+
+  if (strip.y_local) scatter_channels(results, strip, block, outputs, output_positions_, static_cast<float*>(epilogue_.y));
+  if (merges_) merge_bits(strip, block, words);
+}
+
+// Blocks of groups that do not end at a word share words with their neighbours.
+void Run::merge_bits(const Strip& strip, const Block& block, const uint32_t* words) const {
+  const int64_t shift = block.first % 32, count = (block.valid + 31) / 32;
+  for (int64_t i = 0; i < strip.count; ++i) {
+    uint32_t* to = bits_out_ + strip.positions[i].y * output_words_ + block.first / 32;
+    for (int64_t w = 0; w < count; ++w) {
+      const uint32_t bits = words[i * strip.bits_stride + w];
+      to[w] |= bits << shift;
+      if (shift > 0 && bits >> (32 - shift) != 0) to[w + 1] |= bits >> (32 - shift);
+    }
+  }
+}
+
+void Layer::run(const uint32_t* bits, int64_t batch, const Sizes& size, const bnn_epilogue& epilogue,
+                const bnn_pool* pool) const {
+  require(bits != nullptr, [] { return std::string("bits is null"); });
+  require(batch >= 0, [&] { return "batch is " + std::to_string(batch) + ", negative"; });
+  check_epilogue(epilogue, description_.outputs);
+  const std::shared_ptr<const Fit> fitted = fit(size);
+  if (batch == 0) return;
+  Run(*this, *fitted, batch, epilogue)(bits, pool);
+}
+
+}  // namespace bnn
