@@ -67,7 +67,7 @@ def model_of(case: Case, symbolic: bool = True, opset: int = 18, bodies: bool = 
         graph,
         opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, VERSION)],
         functions=functions([case.op_type], opset) if bodies else [],
-        ir_version=10,
+        ir_version=9,
     )
 
 

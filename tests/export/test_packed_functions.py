@@ -4,30 +4,14 @@ import tempfile
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 from packed_cases import cases, model_of, same
+from packed_sessions import LEVELS, plain_session
 
 from bnnapps.export.runtime.functions import OP_TYPES, function, functions
-
-LEVELS = (
-    ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-    ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-)
-
-
-def plain_session(model: onnx.ModelProto, level: ort.GraphOptimizationLevel, path: str = "") -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = level
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    options.optimized_model_filepath = path
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.parametrize("op_type", OP_TYPES)
