@@ -105,14 +105,14 @@ def export(
     import onnx_ir as ir
 
     from bnnapps.export.flow import begin, carry_out
-    from bnnapps.export.parity import check_parity
+    from bnnapps.export.passes.packed.carry import carry_functions
     from bnnapps.export.session import serialized
 
     own = settled(model)
     inputs = read_inputs(own, example_inputs, dynamic_batch)
     work, results = carry_out(chosen.steps, begin(own, inputs, opset, dialect, seed))
-    proto = ir.to_proto(work.onnx)
-    parity = check_parity(proto, work.deployed, inputs, work.samples, work.sites)
+    proto = carry_functions(ir.to_proto(work.onnx))
+    parity = chosen.prove(proto, work)
     axes = {name: axis for name, axis in inputs.axes(work.sequence).items() if axis}
     result = ExportResult(target, dialect, parity, results, axes, work.notes)
     _write(result, serialized(proto))
@@ -132,16 +132,24 @@ def list_steps(dialect: str = "portable") -> list[tuple[str, str]]:
 
 
 def load(
-    path: str | os.PathLike[str], sess_options: onnxruntime.SessionOptions | None = None
+    path: str | os.PathLike[str],
+    sess_options: onnxruntime.SessionOptions | None = None,
+    *,
+    kernels: bool | None = None,
 ) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session for an exported file, on the CPU.
 
+    A packed file runs on our kernels where they are installed, and else, with the same numbers, on the function bodies
+    that it carries.
+
     Args:
         path: the file.
-        sess_options: ONNX Runtime's options; without them, its own defaults.
+        sess_options: ONNX Runtime's options; without them, its own defaults. Kernels are registered in them.
+        kernels: `None`: where they are installed; `False`: never; `True`: or raise.
 
     Raises:
-        ExportError: the file is missing, damaged, no ONNX file, or was written by a newer version.
+        ExportError: the file is missing, damaged, no ONNX file, or was written by a newer version; or kernels that were
+            asked for are not installed.
         MissingExtraError: a package of the extra "export" is not installed.
 
     """
@@ -153,7 +161,10 @@ def load(
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+    from bnnapps.export.ir.operators import DOMAIN
+    from bnnapps.export.ir.operators import VERSION as OPERATORS_VERSION
     from bnnapps.export.passes.metadata import VERSION
+    from bnnapps.export.runtime.library import library_path
     from bnnapps.export.session import open_session
 
     try:
@@ -167,8 +178,16 @@ def load(
         )
     if not model.graph.node or not model.opset_import:
         raise ExportError(f"'{file}' holds no ONNX graph: export the model again")
+    packed = next((one.version for one in model.opset_import if one.domain == DOMAIN), 0)
+    if packed > OPERATORS_VERSION:
+        raise ExportError(
+            f"'{file}' has operators of version {packed} of the domain '{DOMAIN}', and this is version "
+            f"{OPERATORS_VERSION}: update bnnapps"
+        )
     del model
-    return open_session(str(file), sess_options)
+    if kernels is None:
+        kernels = packed > 0 and library_path() is not None
+    return open_session(str(file), sess_options, kernels)
 
 
 def parity_path(path: Path) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 import onnx_ir as ir
 import torch
+from onnx import ModelProto
 from torch import Tensor, nn
 
 from bnnapps.errors import ExportError
@@ -16,8 +17,13 @@ from bnnapps.export.graph.freeze import Frozen
 from bnnapps.export.graph.inputs import Inputs, Tensors, failing, of_one_length, samples_of, shapes_of
 from bnnapps.export.graph.replay import replay
 from bnnapps.export.graph.trace import outputs_of
-from bnnapps.export.passes.sites import Site, marked_sites, runnable
+from bnnapps.export.passes.packed.bits import PackedSite, compare_codes, lead_of
+from bnnapps.export.passes.packed.carry import executable, values_of
+from bnnapps.export.passes.sites import Site, marked_sites
 from bnnapps.export.session import probe, run, serialized, session_of
+
+if TYPE_CHECKING:
+    from bnnapps.export.parity import Parity
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Work:
         frozen: the deployed form of the model, from the step that makes it on.
         graph: the ONNX graph, from the step that makes it on.
         sites: its quantizers and products, once its marks are gone.
+        packed: the quantizers whose codes are bits in the graph, by site, once it is packed.
         sequence: whether the sequence axis is dynamic.
         notes: what a user should know.
 
@@ -46,6 +53,7 @@ class Work:
     frozen: Frozen | None = None
     graph: ir.Model | None = None
     sites: tuple[Site, ...] = ()
+    packed: Mapping[str, PackedSite] = field(default_factory=dict)
     sequence: bool = False
     notes: tuple[str, ...] = ()
 
@@ -98,11 +106,20 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Dialect:
-    """A form that an exported file can have: a name, one line, and the steps that lead to it."""
+    """A form that an exported file can have.
+
+    Attributes:
+        name: how a user calls it.
+        describes: one line.
+        steps: what leads to it.
+        prove: compares the finished file with the model.
+
+    """
 
     name: str
     describes: str
     steps: tuple[Step, ...]
+    prove: Callable[[ModelProto, Work], Parity]
 
 
 def begin(model: nn.Module, inputs: Inputs, opset: int, dialect: str, seed: int) -> Work:
@@ -165,7 +182,7 @@ def _outputs(work: Work) -> list[dict[str, Tensor]]:
     """On every sample in torch; a graph runs on the first one."""
     if work.graph is None:
         return [_torch_outputs(work, tensors) for tensors in work.samples]
-    session = session_of(serialized(ir.to_proto(runnable(work.graph))), "DISABLE_ALL")
+    session = session_of(serialized(executable(work.graph)), "DISABLE_ALL")
     return [run(session, work.samples[0])]
 
 
@@ -176,7 +193,7 @@ def check_sizes(work: Work) -> None:
         ExportError: it cannot be run on one of them, or its outputs have another shape than torch's.
 
     """
-    session = session_of(serialized(ir.to_proto(runnable(work.onnx))), "DISABLE_ALL")
+    session = session_of(serialized(executable(work.onnx)), "DISABLE_ALL")
     for tensors in work.samples:
         expected = [value.shape for value in _torch_outputs(work, tensors).values()]
         found = [value.shape for value in run(session, tensors).values()]
@@ -195,10 +212,13 @@ def _torch_outputs(work: Work, tensors: Tensors) -> dict[str, Tensor]:
 
 def _check_up_to_rounding(step: Step, work: Work) -> None:
     """Led by the graph's own codes, torch must see the same input at every quantizer, and the same outputs."""
+    if work.packed:
+        check_led_bits(work, executable(work.onnx), f"after the step '{step.name}'")
+        return
     sites = work.sites if work.sites else marked_sites(work.onnx)
     quantizers = [site for site in sites if site.role == "quantizer"]
     wanted = {name for site in quantizers for name in (site.source, site.result)}
-    session = session_of(serialized(probe(ir.to_proto(runnable(work.onnx)), wanted)), "DISABLE_ALL")
+    session = session_of(serialized(probe(executable(work.onnx), wanted)), "DISABLE_ALL")
     tensors = work.samples[0]
     values = run(session, tensors) | tensors
     led = replay(work.deployed, work.inputs, tensors, {site.name: values[site.result] for site in quantizers})
@@ -206,6 +226,20 @@ def _check_up_to_rounding(step: Step, work: Work) -> None:
     compare_led(where, led.inputs, {site.name: values[site.source] for site in quantizers})
     names = [str(value.name) for value in work.onnx.graph.outputs]
     compare_led(where, dict(zip(names, led.outputs.values(), strict=True)), values)
+
+
+def check_led_bits(work: Work, model: ModelProto, where: str) -> None:
+    """The same for a graph whose codes are bits: torch's own codes may differ where its input is at the threshold."""
+    tensors = work.samples[0]
+    free = replay(work.deployed, work.inputs, tensors)
+    names = values_of(model)
+    wanted = {site.bits for site in work.packed.values()} | {s.result for s in work.sites if s.result in names}
+    session = session_of(serialized(probe(model, wanted & names)), "DISABLE_ALL")
+    values = run(session, tensors) | tensors
+    led = replay(work.deployed, work.inputs, tensors, lead_of(work.packed, work.sites, values, free))
+    compare_codes(where, work.packed, values, led)
+    names_out = [str(value.name) for value in work.onnx.graph.outputs]
+    compare_led(where, dict(zip(names_out, led.outputs.values(), strict=True)), values)
 
 
 def compare_led(where: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> float:

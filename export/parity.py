@@ -118,22 +118,28 @@ def check_parity(
         ExportError: a difference that rounding does not explain; the layer and the level are named.
 
     """
-    checker = _Checker(model, frozen, inputs, tuple(sites))
+    checker = Checker(model, frozen, inputs, tuple(sites))
     free = [replace(replay(frozen, inputs, tensors), inputs={}) for tensors in samples]
     levels = tuple(checker.level(level, samples, free) for level in LEVELS)
     roles = [site.role for site in sites]
+    layers = {"quantizers": roles.count("quantizer"), "exact_products": roles.count("product")}
+    return parity_of(levels, samples, layers)
+
+
+def parity_of(levels: tuple[LevelRecord, ...], samples: Sequence[Tensors], layers: dict[str, int]) -> Parity:
+    """The whole comparison, from its levels."""
     return Parity(
         verdict="exact" if all(level.verdict == "exact" for level in levels) else "rounding",
         levels=levels,
         inputs=tuple({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in samples),
-        layers={"quantizers": roles.count("quantizer"), "exact_products": roles.count("product")},
+        layers=layers,
         rounding=ROUNDING,
         floor=FLOOR,
         versions=_versions(),
     )
 
 
-class _Checker:
+class Checker:
     """One file against one model."""
 
     def __init__(self, model: ModelProto, frozen: Frozen, inputs: Inputs, sites: tuple[Site, ...]) -> None:
@@ -143,13 +149,19 @@ class _Checker:
         self.sums = [site for site in sites if site.role == "product"]
         self.binarizers = activation_binarizers(frozen.reference)
         self.products = frozen.products()
-        wanted = {n for site in self.quantizers for n in (site.source, site.result)} | {s.result for s in self.sums}
         self.seen: dict[bytes, LevelRecord] = {}
-        self.plain, self.probed = serialized(model), serialized(probe(model, wanted))
+        self.plain, self.probed = serialized(model), serialized(probe(model, self._wanted(model)))
+
+    def _wanted(self, model: ModelProto) -> set[str]:
+        """The values that the runtime hands out for the examination."""
+        return {n for site in self.quantizers for n in (site.source, site.result)} | {s.result for s in self.sums}
+
+    def _session(self, model: bytes, level: str) -> Any:
+        return session_of(model, level)
 
     def level(self, level: str, samples: Sequence[Tensors], free: Sequence[Replay]) -> LevelRecord:
         """What is found at one level, over all samples."""
-        plain, probed = session_of(self.plain, level), session_of(self.probed, level)
+        plain, probed = self._session(self.plain, level), self._session(self.probed, level)
         found = [self._sample(level, plain, probed, *pair) for pair in zip(samples, free, strict=True)]
         agreements = [one.argmax_agreement for one in found if one.argmax_agreement is not None]
         return LevelRecord(

@@ -13,6 +13,7 @@ from onnx import ModelProto
 from torch import Tensor
 
 from bnnapps.errors import ExportError
+from bnnapps.export.runtime.library import library_path
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -25,8 +26,8 @@ LEVELS: dict[str, Any] = {
 """The graph-optimisation levels of this ONNX Runtime by name: DISABLE_ALL, BASIC, EXTENDED, (LAYOUT,) ALL."""
 
 
-def session_of(model: bytes, level: str) -> Any:
-    """An inference session on the CPU at the given level.
+def session_of(model: bytes, level: str, kernels: bool = False) -> Any:
+    """An inference session on the CPU at the given level, with our kernels if asked for.
 
     Raises:
         ExportError: ONNX Runtime does not take the graph.
@@ -35,19 +36,40 @@ def session_of(model: bytes, level: str) -> Any:
     options = ort.SessionOptions()
     options.graph_optimization_level = LEVELS[level]
     options.log_severity_level = 3  # errors
+    if kernels:
+        register(options)
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except _REFUSALS as problem:
         raise ExportError(f"ONNX Runtime does not take the exported graph at {level}: {_first_line(problem)}") from None
 
 
-def open_session(path: str, options: Any = None) -> Any:
-    """An inference session for a file, on the CPU.
+def register(options: Any) -> None:
+    """Let a session run the operators of packed files on our kernels.
+
+    Raises:
+        ExportError: the library is not installed, or does not fit this ONNX Runtime.
+
+    """
+    path = library_path()
+    if path is None:
+        raise ExportError("the kernels are not installed: see `bnnapps runtime info`")
+    try:
+        options.register_custom_ops_library(str(path))
+    except _REFUSALS as problem:
+        raise ExportError(f"the kernels do not fit this ONNX Runtime: {_first_line(problem)}") from None
+
+
+def open_session(path: str, options: Any = None, kernels: bool = False) -> Any:
+    """An inference session for a file, on the CPU, with our kernels if asked for.
 
     Raises:
         ExportError: ONNX Runtime does not take the file.
 
     """
+    options = ort.SessionOptions() if options is None else options
+    if kernels:
+        register(options)
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except _REFUSALS as problem:

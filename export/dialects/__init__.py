@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 DIALECTS: dict[str, str] = {
     "portable": "bnnapps.export.dialects.portable",
+    "packed": "bnnapps.export.dialects.packed",
 }
 """Name -> module that holds it as `DIALECT`; a module is imported when its dialect is asked for."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from onnx import ModelProto
 
 from bnnapps.errors import ExportError
 from bnnapps.export.flow import Dialect, Step, Work, check_sizes
@@ -14,6 +15,7 @@ from bnnapps.export.graph.freeze import Frozen, freeze, latent_weights, row_code
 from bnnapps.export.graph.inputs import of_one_length
 from bnnapps.export.graph.product import Dense
 from bnnapps.export.graph.trace import trace
+from bnnapps.export.parity import Parity, check_parity
 from bnnapps.export.passes.audit import Array, Expected, Table, audit
 from bnnapps.export.passes.clean import clean
 from bnnapps.export.passes.metadata import describe
@@ -106,9 +108,14 @@ def layer_facts(frozen: Frozen) -> dict[str, dict[str, Any]]:
     return facts
 
 
+def _prove(model: ModelProto, work: Work) -> Parity:
+    return check_parity(model, work.deployed, work.inputs, work.samples, work.sites)
+
+
 DIALECT = Dialect(
     name="portable",
     describes="plain ONNX, exact in any runtime",
+    prove=_prove,
     steps=(
         Step(
             "freeze",

@@ -249,7 +249,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> str:
     """A dialect whose third step changes the model; registered as any new one: a module, and a line in the table."""
     module = ModuleType("broken_dialect")
     step = Step("flip", "the codes of a layer change sign", flip_a_weight)
-    module.DIALECT = Dialect("broken", "wrong on purpose", (*DIALECT.steps[:3], step))  # type: ignore[attr-defined]
+    module.DIALECT = Dialect("broken", "wrong on purpose", (*DIALECT.steps[:3], step), DIALECT.prove)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "broken_dialect", module)
     monkeypatch.setitem(DIALECTS, "broken", "broken_dialect")
     return "broken"
@@ -266,7 +266,9 @@ def test_a_step_that_changes_the_outputs_is_named_and_the_earlier_file_stays(bro
 
 def test_a_registered_dialect_is_listed_and_named(broken: str) -> None:
     assert bnnapps.export.list_steps(broken)[-1] == ("flip", "the codes of a layer change sign")
-    with pytest.raises(UsageError, match=r"unknown dialect 'brokn' \(nearest: 'broken'\); available here: portable, b"):
+    with pytest.raises(
+        UsageError, match=r"unknown dialect 'brokn' \(nearest: 'broken'\); available here: portable, packed, b"
+    ):
         bnnapps.export.list_steps("brokn")
 
 

@@ -1,0 +1,1 @@
+"""From a graph with sites to one that computes on bits."""
