@@ -83,15 +83,18 @@ def matmul(kind: str) -> FunctionProto:
 
 
 def max_pool() -> FunctionProto:
-    """BinaryMaxPool. Padding is explicit: MaxPool's own would have to be smaller than the window."""
+    """BinaryMaxPool. Padding is explicit: MaxPool's own would have to be smaller than the window.
+
+    It is -1 beside bits of 0 and 1, which comes to the same: ONNX Runtime would fuse a padding with 0 into MaxPool.
+    """
     body = Body()
-    zero = body.constant(value_float=0.0)
+    codes = body.cast(feature_map(body, "X"), TensorProto.FLOAT)
     pooled = body.op(
         "MaxPool",
-        padded(body, body.cast(feature_map(body, "X"), TensorProto.FLOAT), zero),
+        padded(body, codes, body.constant(value_float=-1.0)),
         kernel_shape=ints("kernel_shape"),
         strides=ints("strides"),
         dilations=ints("dilations"),
     )
-    bits = packed(body, channels_last(body, body.op("Greater", pooled, zero)))
+    bits = packed(body, channels_last(body, body.op("Greater", pooled, body.constant(value_float=0.0))))
     return body.function("BinaryMaxPool", "Largest code of each window.", ["X"], {"bits": bits}, POOL_ATTRIBUTES)

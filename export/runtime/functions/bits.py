@@ -78,7 +78,10 @@ def packed(body: Body, high: str) -> str:
     size = body.op("Shape", high, end=-1)
     octets = body.reshape(whole, size, body.op("Mul", words, body.vector(4)), body.vector(8))
     values = body.constant(value_floats=[float(value) for value in BITS_OF_A_BYTE])
-    return body.cast(body.op("MatMul", octets, values), TensorProto.UINT8)
+    # A column rather than a vector: older versions of ONNX Runtime multiply no empty tensor by a vector.
+    column = body.op("Unsqueeze", values, body.vector(-1))
+    sums = body.op("Squeeze", body.op("MatMul", octets, column), body.vector(-1))
+    return body.cast(sums, TensorProto.UINT8)
 
 
 def channels_last(body: Body, value: str) -> str:
