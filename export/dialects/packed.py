@@ -36,7 +36,10 @@ def _pools(work: Work) -> Work:
 
 
 def _thresholds(work: Work) -> Work:
-    return replace(work, notes=(*work.notes, *merge_thresholds(work.onnx)))
+    notes = merge_thresholds(work.onnx)
+    pool_bits(work.onnx)  # a pool that a rising BatchNorm stood behind
+    notes += merge_thresholds(work.onnx)
+    return replace(work, notes=(*work.notes, *dict.fromkeys(notes)))
 
 
 def _epilogues(work: Work) -> Work:

@@ -34,7 +34,7 @@ def attributes_of(node: NodeProto) -> dict[str, Any]:
 
 
 def _class_of(op_type: str) -> type[OpRun]:
-    def run(self: Any, *inputs: Array) -> tuple[Array, ...]:
+    def run(self: Any, *inputs: Array, **_: Any) -> tuple[Array, ...]:
         return compute(op_type, attributes_of(self.onnx_node), inputs)
 
     return type(op_type, (OpRun,), {"op_domain": DOMAIN, "_run": run})

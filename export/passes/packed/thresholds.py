@@ -72,7 +72,7 @@ def _into_layer(graph: ir.Graph, pack: ir.Node, layer: ir.Node, links: list[Link
     codes = np.where(falling.numpy()[:, None], -codes, codes)
     base = str(layer.inputs[1].name) if layer.inputs[1] is not None else "weight"
     turned = constant(graph, base if not bool(falling.any()) else f"{base}.turned", pack_weight(codes))
-    limit = constant(graph, f"{base.removesuffix('/weight')}/threshold", limits.to(torch.int32).numpy())
+    limit = constant(graph, f"{base.removesuffix('/weight')}/limits", limits.to(torch.int32).numpy())
     node = ir.node(
         layer.op_type.replace("Integer", "Bits"),
         [layer.inputs[0], turned, limit],
