@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-import bnnapps
 from bnnapps.errors import ExportError, MissingExtraError, UsageError
 from bnnapps.export.dialects import get_dialect
 from bnnapps.export.graph.exportable import check_exportable
@@ -154,40 +152,15 @@ def load(
 
     """
     require_packages()
-    file = Path(path)
-    if not file.is_file():
-        raise ExportError(f"there is no file '{file}': export a model to it first")
 
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    from bnnapps.export.ir.operators import DOMAIN
-    from bnnapps.export.ir.operators import VERSION as OPERATORS_VERSION
-    from bnnapps.export.passes.metadata import VERSION
+    from bnnapps.export.file import packed_version, read_model
     from bnnapps.export.runtime.library import library_path
     from bnnapps.export.session import open_session
 
-    try:
-        model = onnx.load_model(file, load_external_data=False)
-    except DecodeError:
-        raise ExportError(f"'{file}' is damaged, or no ONNX file: export the model again") from None
-    written_by = {item.key: item.value for item in model.metadata_props}.get(VERSION)
-    if written_by is not None and _numbers(written_by) > _numbers(bnnapps.__version__):
-        raise ExportError(
-            f"'{file}' was written by bnnapps {written_by}, and this is {bnnapps.__version__}: update bnnapps"
-        )
-    if not model.graph.node or not model.opset_import:
-        raise ExportError(f"'{file}' holds no ONNX graph: export the model again")
-    packed = next((one.version for one in model.opset_import if one.domain == DOMAIN), 0)
-    if packed > OPERATORS_VERSION:
-        raise ExportError(
-            f"'{file}' has operators of version {packed} of the domain '{DOMAIN}', and this is version "
-            f"{OPERATORS_VERSION}: update bnnapps"
-        )
-    del model
+    packed = packed_version(read_model(path))
     if kernels is None:
         kernels = packed > 0 and library_path() is not None
-    return open_session(str(file), sess_options, kernels)
+    return open_session(os.fspath(path), sess_options, kernels)
 
 
 def parity_path(path: Path) -> Path:
@@ -200,10 +173,6 @@ def require_packages() -> None:
     for package in _PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "export", "exporting to ONNX")
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
