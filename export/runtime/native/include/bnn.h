@@ -58,6 +58,10 @@ BNN_API const char* bnn_available(void);
  * are created afterwards. */
 BNN_API const char* bnn_isa(void);
 BNN_API bnn_status bnn_set_isa(const char* name);
+/* Measures, for about a millisecond, how many multiply-adds of codes per second one thread reaches with the instructions
+ * of the kernels in use when nothing else happens: the bound for the speed of a layer. BNN_UNSUPPORTED where the
+ * instruction set has no such loop. */
+BNN_API bnn_status bnn_bound(double* macs_per_second);
 
 /* 32-bit words per position for that many channels. */
 BNN_API size_t bnn_words(size_t channels);
