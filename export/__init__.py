@@ -7,7 +7,7 @@ Example:
 
 """
 
-from bnnapps.export.api import OPSET, ExportResult, export, list_steps, load, parity_path
+from bnnapps.export.api import OPSET, ExportResult, export, list_steps, load, parity_path, require_packages
 from bnnapps.export.dialects import DIALECTS
 from bnnapps.export.graph.exportable import check_exportable
 
@@ -20,4 +20,5 @@ __all__ = [
     "list_steps",
     "load",
     "parity_path",
+    "require_packages",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from bnnapps.cli import bench, listing, show
+from bnnapps.cli import bench, inspection, listing, runtime, show
 from bnnapps.cli.log import logged
 from bnnapps.errors import BnnappsError, UsageError, nearest
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 
 app.add_typer(bench.app, name="bench")
+app.add_typer(runtime.app, name="runtime")
 
 Overrides = Annotated[
     list[str] | None,
@@ -158,6 +160,20 @@ def export(
         print(json.dumps(found | {"parity": parity}))
     else:
         show.exported(found, parity, folder.root)
+
+
+@app.command("inspect")
+def inspect_(
+    file: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A packed, portable or any other ONNX file.")],
+    every: Annotated[bool, typer.Option("--all", help="Show every node, also real ones without constants.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show which nodes of an ONNX file run on bits, and what its weights take."""
+    import bnnapps.export
+
+    bnnapps.export.require_packages()
+    found = importlib.import_module("bnnapps.export.inspection").inspect_model(file)
+    print(json.dumps(found.to_dict())) if as_json else inspection.show(found, every)
 
 
 def main(arguments: list[str] | None = None) -> None:
