@@ -30,7 +30,7 @@ Epilogue::Epilogue(const Info& info) : op_(info.op()) {
   if (op_.output != BNN_FLOAT32) return;
   for (size_t step = 0; step < kSteps; ++step) {
     Tensor tensor;
-    dropped_[step] = info.constant(first_input + step, &tensor) && tensor.count() == 1 && tensor.shape.size() <= 1 &&
+    dropped_[step] = info.constant(first_input + step, &tensor) && tensor.shape == Shape{1} &&
                      tensor.floats()[0] == neutral[step];
   }
 }
