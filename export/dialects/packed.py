@@ -13,6 +13,7 @@ from bnnapps.export.parity import Parity
 from bnnapps.export.passes.metadata import describe
 from bnnapps.export.passes.packed.attention import fuse_products
 from bnnapps.export.passes.packed.epilogues import fuse_epilogues, fuse_next_bits
+from bnnapps.export.passes.packed.layout import channels_last
 from bnnapps.export.passes.packed.lift import lift
 from bnnapps.export.passes.packed.moves import pack_early
 from bnnapps.export.passes.packed.pools import pool_bits
@@ -49,6 +50,11 @@ def _epilogues(work: Work) -> Work:
     return work
 
 
+def _layout(work: Work) -> Work:
+    channels_last(work.onnx)
+    return work
+
+
 def _describe(work: Work) -> Work:
     describe(work.onnx, work.dialect, portable.layer_facts(work.deployed))
     return work
@@ -76,6 +82,7 @@ DIALECT = Dialect(
         Step(
             "epilogues", "what is left behind the sums becomes part of the layer", _epilogues, agrees="up to rounding"
         ),
+        Step("layout", "float maps between our layers have their channels last", _layout),
         Step("describe", "dialect, version, sign_zero and the binary layers go into the file's metadata", _describe),
     ),
 )
