@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_void_p
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    Structure,
+    c_char_p,
+    c_double,
+    c_float,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_void_p,
+)
 from typing import Any
 
 OK, INVALID_ARGUMENT, OUT_OF_MEMORY, UNSUPPORTED = range(4)
@@ -126,6 +138,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bnn_available": (c_char_p, []),
     "bnn_isa": (c_char_p, []),
     "bnn_set_isa": (_STATUS, [c_char_p]),
+    "bnn_bound": (_STATUS, [POINTER(c_double)]),
     "bnn_words": (c_size_t, [c_size_t]),
     "bnn_pack": (
         _STATUS,

@@ -1,0 +1,1 @@
+"""What an exported file costs on this machine: time, memory, and where both go."""
