@@ -70,6 +70,7 @@ int64_t bound(const std::string& isa, int64_t rounds) {
   if (isa == "avx512") return bound_avx512(rounds);
   if (isa == "avx2") return bound_avx2(4 * rounds);
 #endif
+  (void)isa;
   (void)rounds;
   return 0;
 }

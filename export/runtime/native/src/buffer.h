@@ -14,9 +14,10 @@ template <typename T>
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(size_t count) : count_(count) {
-    if (count > PTRDIFF_MAX / sizeof(T)) throw std::bad_alloc();
-    if (count > 0) data_ = static_cast<T*>(::operator new(count * sizeof(T), alignment));
+  explicit Buffer(int64_t count) : count_(static_cast<size_t>(count)) {
+    // Also where size_t has 32 bits.
+    if (count < 0 || count > static_cast<int64_t>(PTRDIFF_MAX / sizeof(T))) throw std::bad_alloc();
+    if (count > 0) data_ = static_cast<T*>(::operator new(count_ * sizeof(T), alignment));
   }
   Buffer(Buffer&& other) noexcept { swap(other); }
   Buffer& operator=(Buffer&& other) noexcept {

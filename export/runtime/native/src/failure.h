@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <exception>
 #include <new>
+#include <stdexcept>
 #include <string>
 
 #include "bnn.h"
@@ -46,6 +47,8 @@ bnn_status guarded(const char* where, Body body) noexcept {
   } catch (const Failure& failure) {
     return report(failure.status, where, failure.message.c_str());
   } catch (const std::bad_alloc&) {
+    return report(BNN_OUT_OF_MEMORY, where, "out of memory");
+  } catch (const std::length_error&) {
     return report(BNN_OUT_OF_MEMORY, where, "out of memory");
   } catch (const std::exception& problem) {
     return report(BNN_INVALID_ARGUMENT, where, problem.what());

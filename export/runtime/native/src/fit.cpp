@@ -55,7 +55,7 @@ void make_base(PhaseFit& fit, const Phase& phase, int64_t factor) {
       std::fill(fit.axes[d].border.begin(), fit.axes[d].border.end(), 0);
     }
   }
-  fit.base = Buffer<int32_t>(static_cast<size_t>(times(fit.class_count(), static_cast<int64_t>(entries))));
+  fit.base = Buffer<int32_t>(times(fit.class_count(), static_cast<int64_t>(entries)));
   int32_t* base = fit.base.data();
   for (int64_t a = 0; a < fit.classes[0]; ++a) {
     for (int64_t b = 0; b < fit.classes[1]; ++b) {

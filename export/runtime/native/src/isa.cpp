@@ -7,9 +7,9 @@
 #include "kernels.h"
 
 #if defined(BNN_NEON)
-#include <sys/auxv.h>
-#if defined(__arm__)
+#if defined(__linux__)
 #include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 #endif
 
@@ -44,10 +44,10 @@ bool has_avx512() {
 
 #if defined(BNN_NEON)
 bool has_neon() {
-#if defined(__aarch64__)
+#if defined(__linux__)
   return (getauxval(AT_HWCAP) & HWCAP_ASIMD) != 0;
 #else
-  return (getauxval(AT_HWCAP) & HWCAP_NEON) != 0;
+  return true;  // every other system on AArch64 asks for it
 #endif
 }
 #endif

@@ -50,7 +50,7 @@ Layer::Layer(const Description& description, const uint8_t* weight, size_t weigh
   const int64_t columns = description_.transposed ? description_.outputs : description_.channels;
   const int64_t bits = times(columns / description_.groups, taps);
   const int64_t bytes = times(rows, bits / 8 + (bits % 8 != 0));
-  require(weight_bytes == static_cast<size_t>(bytes), [&] {
+  require(static_cast<int64_t>(weight_bytes) == bytes, [&] {
     return "the weight has " + std::to_string(weight_bytes) + " bytes, not " + std::to_string(bytes) + " (" +
            std::to_string(rows) + " rows of " + std::to_string(bits) + " bits)";
   });
@@ -110,9 +110,9 @@ void Layer::make_phases() {
         phase.words = times(phase.tap_count(), group_words_);
         const bool plain = feed_ == Feed::lanes || kernels_->make_panel == nullptr;
         phase.panel_words = plain ? times(phase.words, lanes_) : kernels_->panel_words(phase.words, lanes_);
-        phase.base = Buffer<int32_t>(static_cast<size_t>(entries));
+        phase.base = Buffer<int32_t>(entries);
         phase.base.clear();
-        phase.tap_sums = Buffer<int32_t>(static_cast<size_t>(times(phase.tap_count(), entries)));
+        phase.tap_sums = Buffer<int32_t>(times(phase.tap_count(), entries));
         phase.tap_sums.clear();
         phases_.push_back(std::move(phase));
       }
@@ -156,7 +156,7 @@ void Layer::fill_phases(const uint8_t* weight) {
 
   std::vector<Buffer<uint32_t>> plain;
   for (const Phase& phase : phases_) {
-    plain.emplace_back(static_cast<size_t>(times(times(phase.words, lanes_), blocks)));
+    plain.emplace_back(times(times(phase.words, lanes_), blocks));
     plain.back().clear();
   }
   // By output: its block and lane.
@@ -193,7 +193,7 @@ void Layer::fill_phases(const uint8_t* weight) {
       phase.panels = std::move(plain[p]);
       continue;
     }
-    phase.panels = Buffer<uint32_t>(static_cast<size_t>(times(phase.panel_words, blocks)));
+    phase.panels = Buffer<uint32_t>(times(phase.panel_words, blocks));
     for (int64_t b = 0; b < blocks; ++b) {
       kernels_->make_panel(plain[p].data() + b * phase.words * lanes_, phase.words, lanes_,
                            phase.panels.data() + b * phase.panel_words);

@@ -70,12 +70,12 @@ Product::Product(const bnn_matmul_shape& s, const uint32_t* a, const uint32_t* w
   const int64_t padded = times(times(s.batch, blocks_), lanes_);
   times(times(times(s.batch, s.rows), plus(s.columns, 31)), sizeof(float));
   times(times(times(s.batch, s.rows), words_), sizeof(uint32_t));
-  panels_ = Buffer<uint32_t>(static_cast<size_t>(times(times(s.batch, blocks_), panel_words_)));
-  if (kernels_.make_panel != nullptr) plain_ = Buffer<uint32_t>(static_cast<size_t>(times(padded, words_)));
-  base_ = Buffer<int32_t>(static_cast<size_t>(padded));
-  scale_ = Buffer<float>(static_cast<size_t>(lanes_));
+  panels_ = Buffer<uint32_t>(times(times(s.batch, blocks_), panel_words_));
+  if (kernels_.make_panel != nullptr) plain_ = Buffer<uint32_t>(times(padded, words_));
+  base_ = Buffer<int32_t>(padded);
+  scale_ = Buffer<float>(lanes_);
   std::fill_n(scale_.data(), lanes_, s.scale);
-  threshold_ = Buffer<float>(static_cast<size_t>(2 * lanes_));
+  threshold_ = Buffer<float>(2 * lanes_);
   std::fill_n(threshold_.data(), 2 * lanes_, s.threshold);
   // Nothing is at least NaN: columns that do not exist get bit 0.
   const int64_t last = valid(blocks_ - 1);

@@ -35,7 +35,7 @@ void pack(const float* x, const PackSize& s, const float* threshold, size_t thre
   });
   Buffer<float> spread;
   if (thresholds == 1 && s.channels > 1) {
-    spread = Buffer<float>(static_cast<size_t>(s.channels));
+    spread = Buffer<float>(s.channels);
     std::fill_n(spread.data(), s.channels, *threshold);
     threshold = spread.data();
   }

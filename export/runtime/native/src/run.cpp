@@ -52,9 +52,8 @@ Run::Run(const Layer& layer, const Fit& fit, int64_t batch, const bnn_epilogue& 
       output_words_(static_cast<int64_t>(bnn_words(static_cast<size_t>(layer.description_.outputs)))),
       steps_(epilogue, layer.blocks_, layer.lanes_) {
   const Layer::Description& d = layer.description_;
-  times(times(batch, output_positions_), times(d.outputs, sizeof(float)));  // throws where it does not fit
   const int64_t padded = times(times(batch, volume(fit.padded)), times(layer.words_per_position(), sizeof(uint32_t)));
-  if (fit.copies) copy_ = Buffer<uint32_t>(static_cast<size_t>(padded) / sizeof(uint32_t));
+  if (fit.copies) copy_ = Buffer<uint32_t>(padded / sizeof(uint32_t));
   bits_out_ = epilogue.output == BNN_BITS      ? static_cast<uint32_t*>(epilogue.y)
               : epilogue.output == BNN_FLOAT32 ? epilogue.bits
                                                : nullptr;
@@ -222,6 +221,10 @@ void Layer::run(const uint32_t* bits, int64_t batch, const Sizes& size, const bn
   require(bits != nullptr, [] { return std::string("bits is null"); });
   require(batch >= 0, [&] { return "batch is " + std::to_string(batch) + ", negative"; });
   check_epilogue(epilogue, description_.outputs);
+  // Throws where a tensor could not be addressed.
+  const int64_t most_outputs = plus(description_.outputs, 31), most_channels = plus(description_.channels, 31);
+  times(times(batch, volume(output_size(size))), times(most_outputs, sizeof(float)));
+  times(times(batch, volume(size)), times(most_channels, sizeof(uint32_t)));
   const std::shared_ptr<const Fit> fitted = fit(size);
   if (batch == 0) return;
   Run(*this, *fitted, batch, epilogue)(bits, pool);
