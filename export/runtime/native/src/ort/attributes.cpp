@@ -6,6 +6,9 @@ namespace bnn::ort_ops {
 
 namespace {
 
+// Beyond 31 bits no size of a window makes sense, and sums and products of two of them would soon overflow.
+constexpr int64_t most = (int64_t{1} << 31) - 1;
+
 // A list with that many entries, copied to `out`.
 void read_list(const Info& info, const char* name, size_t expected, int64_t least, int64_t* out) {
   const Shape values = info.integers(name);
@@ -14,9 +17,9 @@ void read_list(const Info& info, const char* name, size_t expected, int64_t leas
            std::to_string(expected);
   });
   for (const int64_t value : values) {
-    require(value >= least, [&] {
+    require(value >= least && value <= most, [&] {
       return std::string("attribute '") + name + "' is " + text(values) + ", but its entries must be at least " +
-             std::to_string(least);
+             std::to_string(least) + " and at most " + std::to_string(most);
     });
   }
   std::copy(values.begin(), values.end(), out);
