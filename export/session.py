@@ -40,8 +40,8 @@ def session_of(model: bytes, level: str, kernels: bool = False) -> Any:
         register(options)
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except _REFUSALS as problem:
-        raise ExportError(f"ONNX Runtime does not take the exported graph at {level}: {_first_line(problem)}") from None
+    except REFUSALS as problem:
+        raise ExportError(f"ONNX Runtime does not take the exported graph at {level}: {first_line(problem)}") from None
 
 
 def register(options: Any) -> None:
@@ -56,8 +56,8 @@ def register(options: Any) -> None:
         raise ExportError("the kernels are not installed: see `bnnapps runtime info`")
     try:
         options.register_custom_ops_library(str(path))
-    except _REFUSALS as problem:
-        raise ExportError(f"the kernels do not fit this ONNX Runtime: {_first_line(problem)}") from None
+    except REFUSALS as problem:
+        raise ExportError(f"the kernels do not fit this ONNX Runtime: {first_line(problem)}") from None
 
 
 def open_session(path: str, options: Any = None, kernels: bool = False) -> Any:
@@ -72,8 +72,8 @@ def open_session(path: str, options: Any = None, kernels: bool = False) -> Any:
         register(options)
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except _REFUSALS as problem:
-        raise ExportError(f"ONNX Runtime cannot load '{path}': {_first_line(problem)}") from None
+    except REFUSALS as problem:
+        raise ExportError(f"ONNX Runtime cannot load '{path}': {first_line(problem)}") from None
 
 
 def run(session: Any, tensors: dict[str, Tensor], level: str = "DISABLE_ALL") -> dict[str, Tensor]:
@@ -88,10 +88,10 @@ def run(session: Any, tensors: dict[str, Tensor], level: str = "DISABLE_ALL") ->
     fed: Arrays = {name: np.ascontiguousarray(t.numpy()) for name, t in tensors.items() if name in wanted}
     try:
         results = session.run(names, fed)
-    except _REFUSALS as problem:
+    except REFUSALS as problem:
         shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in fed.items())
         raise ExportError(
-            f"ONNX Runtime cannot run the exported graph at {level} on {shapes}: {_first_line(problem)}"
+            f"ONNX Runtime cannot run the exported graph at {level} on {shapes}: {first_line(problem)}"
         ) from None
     return {name: torch.from_numpy(np.asarray(result)) for name, result in zip(names, results, strict=True)}
 
@@ -137,8 +137,10 @@ def _refusals() -> tuple[type[Exception], ...]:
     return tuple(getattr(state, name) for name in names if hasattr(state, name))
 
 
-_REFUSALS = _refusals()
+REFUSALS = _refusals()
+"""What ONNX Runtime raises for a graph, or inputs, that it does not take."""
 
 
-def _first_line(problem: Exception) -> str:
+def first_line(problem: Exception) -> str:
+    """What an error says, without what follows."""
     return next((line.strip() for line in str(problem).splitlines() if line.strip()), type(problem).__name__)

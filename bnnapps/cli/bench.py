@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from typer.core import TyperGroup
 
 from bnnapps.errors import UsageError, nearest
 from bnnapps.text import terminal
@@ -16,12 +19,86 @@ from bnnapps.text import terminal
 if TYPE_CHECKING:
     from bnnapps.bench import Figures
 
-app = typer.Typer(no_args_is_help=True, help="Measure time and memory.")
+_HELP = ("-h", "--help")
+
+
+class FileOrCommand(TyperGroup):
+    """What is no command of this group is a file, or options in front of one: `bench MODEL.onnx`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the name of the command for files in front."""
+        if args and args[0] not in self.commands and args[0] not in _HELP:
+            args = ["file", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(no_args_is_help=True, cls=FileOrCommand)
 
 
 @app.callback()
 def bench() -> None:
-    """Measure time and memory."""
+    """Measure time and memory: of an exported file (`bnnapps bench MODEL.onnx`), or of a training step."""
+
+
+@app.command()
+def file(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A packed, portable or any other ONNX file.")],
+    threads: Annotated[str, typer.Option("--threads", help="Numbers of threads, such as 1,2.")] = "1",
+    batch: Annotated[str | None, typer.Option("--batch", help="Batch sizes, such as 1,8; by default 1.")] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option("--size", metavar="NAME=VALUE", help="Another free size, by default 128. Repeatable."),
+    ] = None,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Calls of each file for each pair.")] = 30,
+    float_file: Annotated[
+        Path | None, typer.Option("--float", metavar="FILE", help="The float twin, where no run folder makes it.")
+    ] = None,
+    twins: Annotated[bool, typer.Option("--twins/--no-twins", help="Measure portable, float and int8 twins.")] = True,
+    profile: Annotated[bool, typer.Option("--profile", help="Also show the time of every node.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Measure an exported file against its twins: `bnnapps bench MODEL.onnx`.
+
+    Latency, memory, and where the time goes. A file of a run folder is measured against the run's portable export and
+    against the same network with real layers, in float32 and in 8 bits; the result goes into the run's report.
+    """
+    from bnnapps.cli import latency
+
+    counts = _numbers(threads, "--threads")
+    batches = None if batch is None else _numbers(batch, "--batch")
+    sizes = dict(_pair(text) for text in size or [])
+    importlib.import_module("bnnapps.export").require_packages()
+    console = Console(stderr=True)
+    quiet = as_json or not console.is_terminal
+    with Progress(
+        TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True, disable=quiet
+    ) as bar:
+        task = bar.add_task("")
+        found = latency.measured(
+            model,
+            counts,
+            batches,
+            sizes,
+            runs,
+            float_file,
+            twins,
+            lambda what: bar.update(task, description=what),
+        )
+    print(json.dumps(found)) if as_json else latency.show(found, profile)
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"{option} is '{text}': give numbers from 1 on with commas between them, such as 1,2")
+    return list(dict.fromkeys(int(part) for part in parts))
+
+
+def _pair(text: str) -> tuple[str, int]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value.isdecimal() and int(value) > 0):
+        raise UsageError(f"--size '{text}': expected NAME=VALUE with a number from 1 on")
+    return name, int(value)
 
 
 @app.command()

@@ -11,7 +11,6 @@ import numpy as np
 import onnxruntime as ort
 
 from bnnapps.export.bench.feeds import Feeds
-from bnnapps.export.session import open_session
 
 WARM_UP = 3
 
@@ -60,40 +59,30 @@ def options_for(threads: int) -> Any:
 
 
 def measure(
-    sessions: Mapping[str, Any],
-    feeds: Feeds,
+    calls: Mapping[str, Callable[[], object]],
     threads: int,
     batch: int,
     runs: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Latency]:
-    """The latency of every session, one call of each in turn; who begins changes from round to round."""
-    names = list(sessions)
+    """The latency of every call, one of each in turn; who begins changes from round to round."""
+    names = list(calls)
     times: dict[str, list[float]] = {name: [] for name in names}
-    fed = {name: _fitting(session, feeds) for name, session in sessions.items()}
     for i in range(-WARM_UP, runs):
         first = i % len(names)
         for name in (*names[first:], *names[:first]):
             start = clock()
-            sessions[name].run(None, fed[name])
+            calls[name]()
             if i >= 0:
                 times[name].append(1e3 * (clock() - start))
     return [_latency(name, threads, batch, values) for name, values in times.items()]
 
 
-def sessions_of(candidates: tuple[Candidate, ...], threads: int) -> dict[str, Any]:
-    """A session for each file.
-
-    Raises:
-        ExportError: ONNX Runtime does not take one of them.
-
-    """
-    return {one.name: open_session(one.path, options_for(threads), one.kernels) for one in candidates}
-
-
-def _fitting(session: Any, feeds: Feeds) -> Feeds:
+def call_of(session: Any, feeds: Feeds) -> Callable[[], object]:
+    """A call of a session; inputs that its graph has no use for are left out."""
     wanted = {value.name for value in session.get_inputs()}
-    return {name: array for name, array in feeds.items() if name in wanted}
+    fed = {name: array for name, array in feeds.items() if name in wanted}
+    return lambda: session.run(None, fed)
 
 
 def _latency(name: str, threads: int, batch: int, values: list[float]) -> Latency:

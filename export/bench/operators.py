@@ -16,7 +16,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto
 
 from bnnapps.export.bench.feeds import Feeds
-from bnnapps.export.bench.latency import WARM_UP, Candidate, options_for
+from bnnapps.export.bench.latency import WARM_UP, Candidate, call_of, options_for
 from bnnapps.export.inspection import attributes_of, has_weight, weight_count
 from bnnapps.export.ir.operators import DOMAIN
 from bnnapps.export.session import open_session
@@ -86,9 +86,9 @@ def profile(
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = open_session(one.path, options, one.kernels)
-        wanted = {value.name for value in session.get_inputs()}
+        call = call_of(session, feeds)
         for _ in range(WARM_UP + runs):
-            session.run(None, {name: array for name, array in feeds.items() if name in wanted})
+            call()
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     nodes = {node.name: node for node in model.graph.node if node.domain == DOMAIN}
     return _node_times(events, nodes, None if bound is None else bound * threads)
