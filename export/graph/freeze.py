@@ -95,7 +95,7 @@ def freeze(reference: nn.Module) -> Frozen:
             continue
         if id(layer) not in made:
             layers[site_of(name)] = kind_of(name, layer)
-            made[id(layer)] = _deployed(site_of(name), layer)
+            made[id(layer)] = deployed_layer(site_of(name), layer)
         if made[id(layer)] is not layer:
             deployed = _put(deployed, name, made[id(layer)])
     return Frozen(reference, deployed.eval(), layers)
@@ -123,7 +123,7 @@ def kind_of(name: str, layer: BinaryLayer[Any]) -> str:
 
 
 @torch.no_grad()
-def _deployed(name: str, layer: BinaryLayer[Any]) -> nn.Module:
+def deployed_layer(name: str, layer: BinaryLayer[Any]) -> nn.Module:
     """The deployed form of a layer; an attention and a non-linearity keep their module, and change inside."""
     if isinstance(layer, BinaryLinear):
         return deployed_linear(name, layer)

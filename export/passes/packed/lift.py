@@ -16,6 +16,7 @@ from onnx_ir.passes import common
 
 from bnnapps.export.graph.bisect import first_high
 from bnnapps.export.graph.freeze import Frozen
+from bnnapps.export.graph.packable import obstacle
 from bnnapps.export.graph.product import Convolution, Dense, Pairwise, Product
 from bnnapps.export.graph.quantizer import Quantizer
 from bnnapps.export.ir.bits import pack_weight
@@ -98,23 +99,16 @@ class _Lifter:
     def _obstacle(self, product: Product, node: ir.Node) -> str | None:
         """Why a product cannot run on bits, or `None`."""
         operands = [self._quantizer(value) for value in node.inputs[: 2 if isinstance(product, Pairwise) else 1]]
-        for operand in operands:
-            if operand is None:
-                return "an operand is not made by a quantizer of this graph"
-            if not operand.one_bit:
-                return f"'{operand.site}' has {'real values' if operand.spec is None else f'{operand.spec.bits} bits'}"
-        if isinstance(product, (Dense, Convolution)):
-            return None if bool(product.weight.abs().eq(1).all()) else "its weight has codes other than +1 and -1"
-        assert isinstance(product, Pairwise)
-        left, right = operands
-        assert left is not None
-        assert right is not None
-        if low_of(right) != -1.0:
-            return "both operands have the codes 1 and 0" if low_of(left) == 0.0 else "its right operand has no sign"
+        known = [operand for operand in operands if operand is not None]
+        if len(known) < len(operands):
+            return "an operand is not made by a quantizer of this graph"
+        reason = obstacle(product, known)
+        if reason is not None or not isinstance(product, Pairwise):
+            return reason
         ranks = [rank_of(value) for value in node.inputs[:2]]
         if None in ranks or ranks[0] != ranks[1]:
             return "its operands have another number of dimensions"
-        if low_of(left) == -1.0 and _terms(product, node) is None:
+        if low_of(known[0]) == -1.0 and _terms(product, node) is None:
             return "its signed codes are summed over a length that is not fixed"
         return None
 
