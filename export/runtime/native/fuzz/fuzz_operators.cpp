@@ -11,6 +11,11 @@
 
 #include "mock_runtime.h"
 
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC sees the free below and not the malloc that belongs to it.
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
+#endif
+
 // Sizes that no machine has fail here as they do there, rather than in the sanitizer's own operator new.
 namespace {
 void* bounded(std::size_t bytes, std::size_t alignment) {

@@ -183,7 +183,7 @@ void infer_transposed(const Operator& op, Inference& inference) {
   SymbolicShape lead{x[0]};
   for (size_t d = 0; d < rank; ++d) {
     int64_t slack = 0;
-    if (!w.slack(d, &slack)) return;
+    if (!w.slack(d, &slack) || more[d] < 0 || more[d] >= w.stride[d]) return;
     const int64_t stride = w.stride[d], extra = more[d] + 1 - slack;
     const auto compute = [&](int64_t size) { return stride * (size - 1) + extra; };
     const std::string name = stride == 1 && extra == 1

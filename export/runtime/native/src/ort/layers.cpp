@@ -115,6 +115,12 @@ class TransposedKernel final : public LayerKernel<PreparedTransposed> {
       return "attribute 'group' is " + std::to_string(shape_.groups) + ", which does not divide the " +
              std::to_string(shape_.channels) + " channels and " + std::to_string(shape_.outputs) + " outputs";
     });
+    // The outputs of each remainder modulo the strides have taps, and so tables, of their own.
+    constexpr int64_t most_phases = 4096;
+    require(elements(Shape(shape_.stride, shape_.stride + shape_.rank)) <= most_phases, [&] {
+      return "attribute 'strides' is " + text(Shape(shape_.stride, shape_.stride + shape_.rank)) +
+             ", whose product is more than " + std::to_string(most_phases);
+    });
     const Shape more = info.integers("output_padding");
     bool fits = more.size() == static_cast<size_t>(shape_.rank);
     for (size_t d = 0; fits && d < more.size(); ++d) {
