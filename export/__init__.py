@@ -10,15 +10,21 @@ Example:
 from bnnapps.export.api import OPSET, ExportResult, export, list_steps, load, parity_path, require_packages
 from bnnapps.export.dialects import DIALECTS
 from bnnapps.export.graph.exportable import check_exportable
+from bnnapps.export.graph.packable import PackableRow, packable
+from bnnapps.export.targets import TARGETS, get_target
 
 __all__ = [
     "DIALECTS",
     "OPSET",
+    "TARGETS",
     "ExportResult",
+    "PackableRow",
     "check_exportable",
     "export",
+    "get_target",
     "list_steps",
     "load",
+    "packable",
     "parity_path",
     "require_packages",
 ]

@@ -99,14 +99,24 @@ def list_(
 def plan(
     recipe: Annotated[str, typer.Argument(help="A recipe's path, or the name of a shipped one.")],
     overrides: Overrides = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="Also say which layers would run on bits in an exported file: packed."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show, stage by stage, which layers a recipe would make binary, and why. Trains nothing."""
     from bnnapps.recipe.load import load_recipe
-    from bnnapps.training.runner import preview
+    from bnnapps.training.runner import preview, target_rows
 
-    chosen = load_recipe(recipe, overrides or [])
-    show.plans(preview(chosen)[1], as_json)
+    if target is None:
+        show.plans(preview(load_recipe(recipe, overrides or []))[1], as_json)
+        return
+    import bnnapps.export
+
+    bnnapps.export.get_target(target)  # raises for an unknown one
+    found, rows = target_rows(load_recipe(recipe, overrides or []), target)
+    show.targets(found, target, rows, as_json)
 
 
 @app.command()

@@ -16,7 +16,6 @@ from bnnapps.report.numbers import times
 from bnnapps.text import terminal
 from bnnapps.training.folder import RunFolder, write_text
 
-
 Titled = tuple[str, Table]
 
 

@@ -43,6 +43,40 @@ def plans(found: Preview, as_json: bool) -> None:
         console.print("float network, nothing becomes binary" if the_plan is None else plan_table(the_plan))
 
 
+def targets(found: Preview, target: str, layers: Sequence[Any], as_json: bool) -> None:
+    """The plans, and which layers of the last stage's network take the path of a target.
+
+    Args:
+        found: the plans.
+        target: its name.
+        layers: objects with `layer`, `takes_bits` and `reason`.
+        as_json: print JSON.
+
+    """
+    stage = found.stages[-1][0].name
+    if as_json:
+        stages = {s.name: None if p is None else p.to_dict() for s, p in found.stages}
+        rows = [{"layer": r.layer, "takes_bits": r.takes_bits, "reason": r.reason} for r in layers]
+        data = {"stages": stages, "target": {"name": target, "stage": stage, "layers": rows}}
+        print(json.dumps(data, ensure_ascii=False))
+        return
+    plans(found, as_json=False)
+    console = terminal()
+    console.print(f"\n[bold]Target '{target}': {stage}[/bold]", highlight=False)
+    if not layers:
+        print("float network, nothing would run on bits")
+        return
+    left = [r for r in layers if not r.takes_bits]
+    print(f"{len(layers) - len(left)} of {len(layers)} layers and products would run on bits")
+    if left:
+        table = Table(pad_edge=False, box=None, header_style="bold")
+        for column in ("stays as it is", "why"):
+            table.add_column(column, overflow="fold")
+        for r in left:
+            table.add_row(Text(r.layer), Text(r.reason))
+        console.print(table)
+
+
 def preview(found: Preview, recipe: Recipe, as_json: bool) -> None:
     """What a run would do."""
     if as_json:

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from torch import Tensor, nn
 
-from bnnapps.binarize import Plan, is_binarized, plan_of
+from bnnapps.binarize import Plan, apply_plan, is_binarized, plan_of
 from bnnapps.errors import RecipeError, UsageError
 from bnnapps.losses import LossHub, LossTerm, get_loss
 from bnnapps.plugin import get_plugin
@@ -55,8 +55,13 @@ def hub_of(stage: ResolvedStage) -> LossHub:
     return LossHub(terms)
 
 
-def preview(recipe: Recipe, folder: RunFolder | None = None) -> tuple[Task, Preview]:
-    """Check everything that can be checked before training: names, losses, data, and the plan of every stage."""
+def preview(
+    recipe: Recipe, folder: RunFolder | None = None, built: dict[str, nn.Module] | None = None
+) -> tuple[Task, Preview]:
+    """Check everything that can be checked before training: names, losses, data, and the plan of every stage.
+
+    `built` collects the float networks, by stage.
+    """
     stages = recipe.train.resolved()
     check_stages(stages)
     check_trainer(recipe.trainer)
@@ -69,9 +74,24 @@ def preview(recipe: Recipe, folder: RunFolder | None = None) -> tuple[Task, Prev
         task.load_assets(folder.assets)
     task.prepare()
     models = StageModels(task, stages, folder or RunFolder("."))
-    built: dict[str, nn.Module] = {}
+    built = {} if built is None else built
     plans = [(stage, models.preview(stage, built)) for stage in stages]
     return task, Preview(task.describe(), plans)
+
+
+def target_rows(recipe: Recipe, target: str) -> tuple[Preview, list[Any]]:
+    """The preview of a recipe, and which layers of the network that it would export take the path of a target.
+
+    There are no rows where that network is a float one.
+
+    Raises:
+        UsageError: an unknown target.
+    """
+    check = _export_package().get_target(target)
+    built: dict[str, nn.Module] = {}
+    _, found = preview(recipe, built=built)
+    stage, the_plan = found.stages[-1]
+    return found, [] if the_plan is None else check(apply_plan(built[stage.name], the_plan))
 
 
 def run_recipe(recipe: Recipe, out: str | Path, console: Console, resume: bool = False) -> dict[str, Any]:
