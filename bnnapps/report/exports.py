@@ -8,7 +8,7 @@ from typing import Literal
 
 from bnnapps.profile.table import size
 from bnnapps.report import numbers
-from bnnapps.report.records import LevelParity, ParityRecord
+from bnnapps.report.records import BenchRecord, LevelParity, ParityRecord
 from bnnapps.report.run import Export
 
 Tone = Literal["good", "fair", "bad"]
@@ -38,6 +38,18 @@ class StepRow:
 
 
 @dataclass(frozen=True)
+class LatencyRow:
+    """One network at one number of threads and one batch size; cells are text."""
+
+    network: str
+    threads: str
+    batch: str
+    median: str
+    spread: str
+    ratio: str
+
+
+@dataclass(frozen=True)
 class ExportRow:
     """One exported file; cells are text.
 
@@ -45,6 +57,7 @@ class ExportRow:
         verdict: in one or two words; `tone` colours it; `explains` says it in a sentence.
         levels: what was found at each graph-optimisation level.
         steps: what the check of each step of the export found.
+        latencies: what was measured, of the file and its twins; `measured` says how.
         about: further facts, each with its name.
 
     """
@@ -61,6 +74,8 @@ class ExportRow:
     latency: str
     levels: tuple[LevelRow, ...] = ()
     steps: tuple[StepRow, ...] = ()
+    latencies: tuple[LatencyRow, ...] = ()
+    measured: str = ""
     about: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -82,9 +97,11 @@ def export_row(export: Export, float_bytes: int | None) -> ExportRow:
         explains=explains,
         difference=_over(levels, lambda v: v.max_abs_diff, max, numbers.small),
         agreement=_over(levels, lambda v: v.argmax_agreement, min, _share),
-        latency="" if found is None or found.latency is None else numbers.plain(found.latency),
+        latency=_latency(export),
         levels=tuple(_level(v) for v in levels),
         steps=tuple(StepRow(s.name, s.agrees, _or_empty(s.max_abs_diff, numbers.small)) for s in steps),
+        latencies=() if export.bench is None else _latencies(export.bench),
+        measured="" if export.bench is None else _measured(export.bench),
         about=_about(found) if found is not None else (),
         notes=found.notes if found is not None else (),
     )
@@ -107,6 +124,40 @@ def _verdict(export: Export) -> tuple[str, Tone, str]:
         differ = f"{flips:,} of {codes:,} codes differ, each for a value within rounding of its threshold."
         return "equal up to rounding", "fair", f"{differ} {agrees}" if flips else agrees
     return found.verdict, "bad", "See the parity file."
+
+
+def _latency(export: Export) -> str:
+    """The first that was measured, or what the parity file says."""
+    bench = export.bench
+    own = [] if bench is None else [v for v in bench.latencies if v.name == bench.name]
+    if own:
+        return f"{own[0].median:.2f} ms, {_count(own[0].threads, 'thread')}, batch {own[0].batch}"
+    found = export.parity
+    return "" if found is None or found.latency is None else numbers.plain(found.latency)
+
+
+def _latencies(bench: BenchRecord) -> tuple[LatencyRow, ...]:
+    own = {(v.threads, v.batch): v.median for v in bench.latencies if v.name == bench.name}
+    rows = []
+    for v in sorted(bench.latencies, key=lambda v: (v.threads, v.batch)):
+        base = own.get((v.threads, v.batch))
+        ratio = numbers.times(v.median / base) if base and v.name != bench.name else ""
+        spread = f"{v.p10:.2f} to {v.p90:.2f}"
+        rows.append(LatencyRow(v.name, str(v.threads), str(v.batch), f"{v.median:.2f}", spread, ratio))
+    return tuple(rows)
+
+
+def _measured(bench: BenchRecord) -> str:
+    """How it was measured, in a sentence."""
+    where = f" on {bench.cpu}" if bench.cpu else ""
+    kernels = f", {bench.kernels} kernels" if bench.kernels else ", without kernels of our own"
+    runs = max((v.runs for v in bench.latencies), default=0)
+    notes = "".join(f" Note: {note}." for note in bench.notes)
+    return f"Measured with `bnnapps bench`{where}{kernels}: {_count(runs, 'call')} of each, in turns.{notes}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def _level(v: LevelParity) -> LevelRow:

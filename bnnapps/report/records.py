@@ -120,3 +120,40 @@ class ParityRecord(_Read):
     dynamic_axes: dict[str, list[str]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     latency: Any = None
+
+
+class LatencyRecord(_Read):
+    """One file at one number of threads and one batch size: see `bnnapps.export.bench.latency.Latency`."""
+
+    name: str
+    threads: int
+    batch: int
+    runs: int = 0
+    median: float
+    p10: float
+    p90: float
+
+
+class MeasuredFile(_Read):
+    """One file of a measurement."""
+
+    name: str
+    bytes: int
+    memory_bytes: int | None = None
+    start: float | None = None
+
+
+class BenchRecord(_Read):
+    """`export/<dialect>/model.bench.json`: see `bnnapps.export.bench.run.Bench`. Times are milliseconds."""
+
+    name: str
+    kernels: str | None = None
+    cpu: str = ""
+    latencies: tuple[LatencyRecord, ...] = ()
+    files: tuple[MeasuredFile, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int | None:
+        """The size that the measured file had."""
+        return next((f.bytes for f in self.files if f.name == self.name), None)

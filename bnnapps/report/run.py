@@ -14,7 +14,7 @@ from bnnapps.binarize import Plan
 from bnnapps.errors import BinarizeError, UsageError
 from bnnapps.recipe.reader import read_yaml
 from bnnapps.recipe.schema import ResolvedStage, TrainConfig
-from bnnapps.report.records import Costs, ParityRecord, RunResult, StageResult
+from bnnapps.report.records import BenchRecord, Costs, ParityRecord, RunResult, StageResult
 from bnnapps.training.folder import RunFolder
 from bnnapps.training.logger import read_metrics
 from bnnapps.validation import explain
@@ -50,12 +50,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Export:
-    """One folder below `export/`: the file, if it is there, and what its parity file says."""
+    """One folder below `export/`: the file, if it is there, and what its parity file and its measurement say."""
 
     dialect: str
     path: str
     bytes: int | None
     parity: ParityRecord | None
+    bench: BenchRecord | None = None
 
 
 @dataclass
@@ -210,7 +211,17 @@ def _exports(run: Run) -> list[Export]:
         path = listed[dialect].path if dialect in listed else f"export/{dialect}/model.onnx"
         size = (root / path).stat().st_size if (root / path).is_file() else None
         parity = _record(run, f"export/{dialect}/model.parity.json", ParityRecord)
-        found.append(Export(dialect, path, size, parity))
+        found.append(Export(dialect, path, size, parity, _bench(run, dialect, size)))
+    return found
+
+
+def _bench(run: Run, dialect: str, size: int | None) -> BenchRecord | None:
+    """The measurement of an export, unless the file was written anew since."""
+    name = f"export/{dialect}/model.bench.json"
+    found = _record(run, name, BenchRecord)
+    if found is not None and size is not None and found.bytes != size:
+        run.problems.append(f"{name} was measured on another file than model.onnx: run `bnnapps bench` again")
+        return None
     return found
 
 
