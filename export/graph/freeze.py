@@ -12,20 +12,27 @@ from torch import Tensor, nn
 
 from bnnapps.errors import ExportError
 from bnnapps.export.graph.attention import DeployedMultihead, deployed_attention, projection_weights
-from bnnapps.export.graph.layers import DeployedConv, DeployedEmbedding, deployed_linear
+from bnnapps.export.graph.layers import DeployedConv, DeployedEmbedding, deployed_linear, matrix_of
 from bnnapps.export.graph.product import Product
 from bnnapps.export.graph.quantizer import Quantizer
+from bnnapps.export.graph.transposed import DeployedConvTranspose
 from bnnapps.nn.activations import ActivationBinarizer
+from bnnapps.nn.functional.transposed import swap_channels
 from bnnapps.nn.layers import (
     PARTS,
     BinaryConv1d,
     BinaryConv2d,
     BinaryConv3d,
+    BinaryConvTranspose1d,
+    BinaryConvTranspose2d,
+    BinaryConvTranspose3d,
     BinaryEmbedding,
+    BinaryHFConv1D,
     BinaryHFSelfAttention,
     BinaryLayer,
     BinaryLinear,
     BinaryMultiheadAttention,
+    BinaryPyGLinear,
     ReplacedNonlinearity,
     ResidualBlock,
 )
@@ -38,6 +45,11 @@ KINDS: dict[type[BinaryLayer[Any]], str] = {
     BinaryConv1d: "conv1d",
     BinaryConv2d: "conv2d",
     BinaryConv3d: "conv3d",
+    BinaryConvTranspose1d: "conv_transpose1d",
+    BinaryConvTranspose2d: "conv_transpose2d",
+    BinaryConvTranspose3d: "conv_transpose3d",
+    BinaryHFConv1D: "hf.Conv1D",
+    BinaryPyGLinear: "pyg.Linear",
     BinaryEmbedding: "embedding",
     BinaryMultiheadAttention: "multihead_attention",
     BinaryHFSelfAttention: "hf.SelfAttention",
@@ -45,6 +57,12 @@ KINDS: dict[type[BinaryLayer[Any]], str] = {
     ResidualBlock: "residual_block",
 }
 """The binary layers that have a deployed form, and how an exported file calls them."""
+
+_LINEAR = (BinaryLinear, BinaryHFConv1D, BinaryPyGLinear)
+_CONV = (BinaryConv1d, BinaryConv2d, BinaryConv3d)
+_TRANSPOSED = (BinaryConvTranspose1d, BinaryConvTranspose2d, BinaryConvTranspose3d)
+_CONSTANT = (*_LINEAR, *_CONV, *_TRANSPOSED)
+"""Layers with one operand that is a weight."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +143,12 @@ def kind_of(name: str, layer: BinaryLayer[Any]) -> str:
 @torch.no_grad()
 def deployed_layer(name: str, layer: BinaryLayer[Any]) -> nn.Module:
     """The deployed form of a layer; an attention and a non-linearity keep their module, and change inside."""
-    if isinstance(layer, BinaryLinear):
+    if isinstance(layer, _LINEAR):
         return deployed_linear(name, layer)
-    if isinstance(layer, (BinaryConv1d, BinaryConv2d, BinaryConv3d)):
+    if isinstance(layer, _CONV):
         return DeployedConv(name, layer)
+    if isinstance(layer, _TRANSPOSED):
+        return DeployedConvTranspose(name, layer)
     if isinstance(layer, BinaryEmbedding):
         return DeployedEmbedding(layer)
     if isinstance(layer, BinaryMultiheadAttention):
@@ -183,7 +203,7 @@ def activation_binarizers(reference: nn.Module) -> dict[str, ActivationBinarizer
     found: dict[str, ActivationBinarizer | None] = {}
     for path, layer in reference.named_modules():
         name = site_of(path)
-        if isinstance(layer, (BinaryLinear, BinaryConv1d, BinaryConv2d, BinaryConv3d)):
+        if isinstance(layer, _CONSTANT):
             parts = layer.binary
             assert isinstance(parts, LinearParts)
             found[name] = parts.activation
@@ -201,16 +221,23 @@ def weight_codes(reference: nn.Module) -> dict[str, Tensor]:
     pairs: dict[str, tuple[LinearParts, Tensor]] = {}
     for path, layer in reference.named_modules():
         name = site_of(path)
-        if isinstance(layer, (BinaryLinear, BinaryConv1d, BinaryConv2d, BinaryConv3d)):
+        if isinstance(layer, _LINEAR):
+            pairs[name] = layer.binary, matrix_of(layer)
+        if isinstance(layer, (*_CONV, *_TRANSPOSED)):
             pairs[name] = layer.binary, layer.weight
         if isinstance(layer, BinaryMultiheadAttention):
             pairs |= {f"{name}/{n}": pair for n, pair in projection_weights(layer).items()}
     found = {site: codes_of(parts.weight, weight.detach()) for site, (parts, weight) in pairs.items()}
     constants = {site: operand.codes for site, operand in found.items() if operand.kind != "real"}
-    for site, operand in found.items():
-        if operand.offset is not None:  # AdaBin: a filter of ones for each group sums up the input
-            groups = getattr(reference.get_submodule("" if site == "root" else site), "groups", 1)
-            constants[f"{site}/sums"] = torch.ones_like(operand.codes[:groups])
+    for path, layer in reference.named_modules():
+        site = site_of(path)
+        transposed = isinstance(layer, _TRANSPOSED)
+        if transposed and site in constants:
+            constants[site] = swap_channels(constants[site], layer.groups)
+        if site in found and found[site].offset is not None:  # AdaBin: filters of ones sum up the input
+            codes = found[site].codes
+            ones = layer.weight[:, :1] if transposed else codes[: getattr(layer, "groups", 1)]
+            constants[f"{site}/sums"] = torch.ones_like(ones)
     return constants
 
 

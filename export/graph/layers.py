@@ -8,13 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnnapps.export.graph.product import Convolution, Dense, convolve
+from bnnapps.export.graph.product import Convolution, Dense, TransposedConvolution, convolve
 from bnnapps.export.graph.quantizer import Quantizer
 from bnnapps.nn.codes import Codes
 from bnnapps.nn.layers import BinaryConv1d, BinaryConv2d, BinaryConv3d, BinaryEmbedding, BinaryLinear
+from bnnapps.nn.layers.linear_like import BinaryLinearLike
 from bnnapps.nn.layers.operands import LinearParts, codes_of
 
 BinaryConv = BinaryConv1d | BinaryConv2d | BinaryConv3d
+AnyProduct = Dense | Convolution | TransposedConvolution
 
 
 class Scales(nn.Module):
@@ -70,7 +72,7 @@ class Offsets(nn.Module):
     weight_scale: Tensor | None
     weight_offset: Tensor | None
 
-    def __init__(self, weight: Codes, activation: Quantizer, sums: Dense | Convolution, trailing: int) -> None:
+    def __init__(self, weight: Codes, activation: Quantizer, sums: AnyProduct, trailing: int) -> None:
         super().__init__()
         self.sums = None if weight.offset is None else sums
         self.repeats = weight.codes.shape[0] // sums.outputs
@@ -81,21 +83,22 @@ class Offsets(nn.Module):
         for name, value in (("weight_scale", weight.scale), ("weight_offset", weight.offset)):
             self.register_buffer(name, None if value is None else value.detach().reshape(shape).clone())
 
-    def forward(self, result: Tensor, codes: Tensor, product: Dense | Convolution) -> Tensor:
-        """The result of `product` for these codes, with what the offsets add to it."""
+    def forward(self, result: Tensor, codes: Tensor, product: Any, *extra: Any) -> Tensor:
+        """The result of `product` for these codes, with what the offsets add to it; `extra` is handed to products."""
         if self.beta is not None:
-            constant = product.of_ones(codes)
+            constant = product.of_ones(codes, *extra)
             result = result + self.beta * (constant if self.weight_scale is None else constant * self.weight_scale)
         if self.sums is not None:
-            sums = self.sums(codes)
+            sums = self.sums(codes, *extra)
             sums = sums if self.alpha is None else sums * self.alpha
             if self.beta is not None:
-                sums = sums + self.beta * self.sums.of_ones(codes)
+                sums = sums + self.beta * self.sums.of_ones(codes, *extra)
             result = result + self.weight_offset * sums.repeat_interleave(self.repeats, dim=self.channel_dim)
         return result
 
 
-def _offsets(weight: Codes, activation: Quantizer, sums: Dense | Convolution, trailing: int) -> Offsets | None:
+def offsets_of(weight: Codes, activation: Quantizer, sums: AnyProduct, trailing: int) -> Offsets | None:
+    """What offsets add, or `None` where neither operand has one."""
     if weight.offset is None and activation.beta is None:
         return None
     return Offsets(weight, activation, sums, trailing)
@@ -112,11 +115,11 @@ class DeployedLinear(nn.Module):
         self.in_features, self.out_features = weight.shape[1], weight.shape[0]
         self.activation = Quantizer(site, parts.activation)
         self.product = Dense(site, codes, self.activation.largest)
-        self.scales = Scales(codes.scale, self.activation.alpha, None if _late_bias(parts, codes) else bias, trailing=0)
+        self.scales = Scales(codes.scale, self.activation.alpha, None if late_bias(parts, codes) else bias, trailing=0)
         ones = Codes(weight.new_ones(1, weight.shape[1]), kind="sign")
-        self.offsets = _offsets(codes, self.activation, Dense(f"{site}/sums", ones, self.activation.largest), 0)
+        self.offsets = offsets_of(codes, self.activation, Dense(f"{site}/sums", ones, self.activation.largest), 0)
         self.output = parts.output
-        self.register_buffer("bias", bias.detach().clone() if _late_bias(parts, codes) and bias is not None else None)
+        self.register_buffer("bias", bias.detach().clone() if late_bias(parts, codes) and bias is not None else None)
 
     @property
     def weight(self) -> Tensor:
@@ -128,7 +131,7 @@ class DeployedLinear(nn.Module):
         codes = self.activation(x)
         product = self.product(codes)
         dynamic = None if self.activation.alpha is not None else self.activation.row_scale(x)
-        return _finished(self, self.scales(product, dynamic), codes, x)
+        return finished(self, self.scales(product, dynamic), codes, x)
 
 
 class DeployedConv(nn.Module):
@@ -146,12 +149,12 @@ class DeployedConv(nn.Module):
         self.product = Convolution(site, codes, self.activation.largest, conv, border)
         trailing = len(conv.kernel_size)
         bias = conv.bias
-        self.scales = Scales(codes.scale, self.activation.alpha, None if _late_bias(parts, codes) else bias, trailing)
+        self.scales = Scales(codes.scale, self.activation.alpha, None if late_bias(parts, codes) else bias, trailing)
         ones = Codes(conv.weight.new_ones(conv.groups, *conv.weight.shape[1:]), kind="sign")
         sums = Convolution(f"{site}/sums", ones, self.activation.largest, conv, border)
-        self.offsets = _offsets(codes, self.activation, sums, trailing)
+        self.offsets = offsets_of(codes, self.activation, sums, trailing)
         self.output = parts.output
-        late = _late_bias(parts, codes) and bias is not None
+        late = late_bias(parts, codes) and bias is not None
         self.register_buffer("bias", bias.detach().view(-1, *[1] * trailing).clone() if late else None)  # type: ignore[union-attr]
         self.register_buffer("box", _box(conv))
 
@@ -164,7 +167,7 @@ class DeployedConv(nn.Module):
         """The binary convolution, scaled."""
         codes = self.activation(x)
         product = self.product(codes)
-        return _finished(self, self.scales(product, self._dynamic(x)), codes, x)
+        return finished(self, self.scales(product, self._dynamic(x)), codes, x)
 
     def _dynamic(self, x: Tensor) -> Tensor | None:
         """The scale that depends on the input: K of XNOR-Net, or one number a sample."""
@@ -186,7 +189,7 @@ class DeployedConv(nn.Module):
         return convolve(magnitude, self.box, stride, padding, dilation, 1)
 
 
-def _late_bias(parts: LinearParts, weight: Codes) -> bool:
+def late_bias(parts: LinearParts, weight: Codes) -> bool:
     """Whether more than scales come between the product and the bias."""
     return parts.output is not None or weight.offset is not None or _has_offset(parts)
 
@@ -195,13 +198,14 @@ def _has_offset(parts: LinearParts) -> bool:
     return parts.activation is not None and parts.activation.spec.scale == "affine"
 
 
-def _finished(layer: DeployedLinear | DeployedConv, result: Tensor, codes: Tensor, x: Tensor) -> Tensor:
+def finished(layer: Any, result: Tensor, codes: Tensor, x: Tensor, *extra: Any) -> Tensor:
     """Offsets, the output scale and the bias behind it, on the scaled product."""
     if layer.offsets is not None:
-        result = layer.offsets(result, codes, layer.product)
+        result = layer.offsets(result, codes, layer.product, *extra)
     if layer.output is not None:
         result = layer.output(result, x)
-    return result if layer.bias is None else result + layer.bias
+    shifted: Tensor = result if layer.bias is None else result + layer.bias
+    return shifted
 
 
 def _box(conv: BinaryConv) -> Tensor | None:
@@ -254,6 +258,11 @@ def _table(embedding: BinaryEmbedding) -> Codes:
     return table._replace(scale=scale, offset=None if offset is None else offset.reshape(-1, 1))
 
 
-def deployed_linear(site: str, layer: BinaryLinear) -> DeployedLinear:
+def deployed_linear(site: str, layer: BinaryLinear | BinaryLinearLike) -> DeployedLinear:
     """The deployed form of a binary linear layer."""
-    return DeployedLinear(site, layer.binary, layer.weight, layer.bias)
+    return DeployedLinear(site, layer.binary, matrix_of(layer), layer.bias)
+
+
+def matrix_of(layer: BinaryLinear | BinaryLinearLike) -> Tensor:
+    """The latent weight of a linear layer with one filter a row, (out, in)."""
+    return layer.matrix if isinstance(layer, BinaryLinearLike) else layer.weight

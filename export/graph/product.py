@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from bnnapps.export.graph.mark import mark
 from bnnapps.nn.codes import Codes
@@ -112,6 +112,50 @@ class Convolution(Product):
         else:
             padding = self.padding
         return convolve(x, self.weight, stride, padding, dilation, groups)
+
+
+class TransposedConvolution(Product):
+    """A transposed convolution of codes; its weight lies as the layer holds it, (C, O / groups, ...).
+
+    Args:
+        site: its name.
+        weight: the codes of the weight, (C, O / groups, ...).
+        activation: the largest |code| of the map, or `None`.
+        largest: of the weight, or `None`.
+        conv: the layer, for its geometry.
+
+    """
+
+    weight: Tensor
+
+    def __init__(
+        self, site: str, weight: Tensor, activation: int | None, largest: int | None, conv: _ConvTransposeNd
+    ) -> None:
+        terms = weight.shape[0] // conv.groups * weight[0, 0].numel()
+        super().__init__(site, terms, largest, activation)
+        self.outputs = weight.shape[1] * conv.groups
+        self.register_buffer("weight", weight.contiguous().clone())
+        layer: Any = conv  # PyTorch types its sizes as lists, and holds tuples
+        self.stride, self.padding, self.dilation, self.groups = layer.stride, layer.padding, layer.dilation, conv.groups
+        self.extra: Sequence[int] = layer.output_padding
+
+    def forward(self, x: Tensor, extra: Sequence[int] | None = None) -> Tensor:
+        """The product of shape (N, O, ...), its ends longer by `extra`; without it, by as much as the last time."""
+        if extra is None:
+            extra = self.extra
+        elif not torch.compiler.is_compiling():
+            self.extra = tuple(extra)
+        return self.marked(self._convolved(x, extra))
+
+    def of_ones(self, x: Tensor, extra: Sequence[int]) -> Tensor:
+        """The product of a map of ones of the size of x, shape (1, O, ...)."""
+        return self._convolved(torch.ones_like(x[:1]), extra)
+
+    def _convolved(self, x: Tensor, extra: Sequence[int]) -> Tensor:
+        operator = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}[self.weight.dim()]
+        size: Any = list(extra)
+        result: Tensor = operator(x, self.weight, None, self.stride, self.padding, size, self.groups, self.dilation)
+        return result
 
 
 class Pairwise(Product):

@@ -114,9 +114,9 @@ def _check_product(
     weights: Mapping[str, Array],
 ) -> None:
     node = product.producer()
-    if node is None or node.op_type not in ("MatMul", "Conv"):
+    if node is None or node.op_type not in ("MatMul", "Conv", "ConvTranspose"):
         raise ExportError(f"layer '{site.name}': its product is {'gone' if node is None else node.op_type}")
-    if node.op_type == "Conv" and len(node.inputs) > 2 and node.inputs[2] is not None:
+    if node.op_type.startswith("Conv") and len(node.inputs) > 2 and node.inputs[2] is not None:
         raise ExportError(f"layer '{site.name}': its convolution adds a bias inside the exact product")
     _check_barrier(site, product, integers)
     base = site.name.split("#")[0]

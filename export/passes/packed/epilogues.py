@@ -21,7 +21,7 @@ from bnnapps.export.passes.packed.chain import only_reader, per_channel
 
 Doubles = npt.NDArray[np.float64]
 
-_LAYERS = {"BinaryConvInteger": 1, "BinaryDenseInteger": -1}
+_LAYERS = {"BinaryConvInteger": 1, "BinaryConvTransposeInteger": 1, "BinaryDenseInteger": -1}
 
 
 def fuse_epilogues(model: ir.Model) -> None:

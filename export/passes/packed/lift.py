@@ -17,7 +17,7 @@ from onnx_ir.passes import common
 from bnnapps.export.graph.bisect import first_high
 from bnnapps.export.graph.freeze import Frozen
 from bnnapps.export.graph.packable import obstacle
-from bnnapps.export.graph.product import Convolution, Dense, Pairwise, Product
+from bnnapps.export.graph.product import Convolution, Dense, Pairwise, Product, TransposedConvolution
 from bnnapps.export.graph.quantizer import Quantizer
 from bnnapps.export.ir.bits import pack_weight
 from bnnapps.export.ir.operators import DOMAIN, VERSION
@@ -87,6 +87,8 @@ class _Lifter:
             new = self._dense(site.name, product, left, node)
         elif isinstance(product, Convolution):
             new = self._convolution(site.name, product, left, node)
+        elif isinstance(product, TransposedConvolution):
+            new = self._transposed(site.name, product, left, node)
         else:
             assert isinstance(product, Pairwise)
             new = self._pairwise(site.name, product, node)
@@ -153,6 +155,25 @@ class _Lifter:
         }
         weight = self._weight(name, product.weight.numpy())
         return self._new("BinaryConvInteger", name, [self._packed(left, 1), weight], attributes, node)
+
+    def _transposed(self, name: str, product: TransposedConvolution, left: ir.Value, node: ir.Node) -> ir.Node:
+        quantizer = self._quantizer(left)
+        assert quantizer is not None
+        rank = product.weight.dim() - 2
+        longer = node.attributes["output_padding"].as_ints() if "output_padding" in node.attributes else [0] * rank
+        attributes: dict[str, Any] = {
+            "kernel_shape": list(product.weight.shape[2:]),
+            "strides": list(product.stride),
+            "dilations": list(product.dilation),
+            "pads": [*product.padding, *product.padding],
+            "output_padding": list(longer),
+            "group": product.groups,
+            "channels": [product.weight.shape[0]],
+            "outputs": [product.outputs],
+            "low": low_of(quantizer),
+        }
+        weight = self._weight(name, product.weight.numpy())
+        return self._new("BinaryConvTransposeInteger", name, [self._packed(left, 1), weight], attributes, node)
 
     def _pairwise(self, name: str, product: Pairwise, node: ir.Node) -> ir.Node:
         left, right = node.inputs

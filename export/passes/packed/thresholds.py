@@ -10,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 import torch
 from onnx_ir.passes import common
 from torch import Tensor
 
 from bnnapps.export.graph.bisect import first_high
-from bnnapps.export.ir.bits import pack_weight, unpack_weight
+from bnnapps.export.ir.bits import Bits, Codes, pack_weight, unpack_weight
 from bnnapps.export.ir.operators import DOMAIN
 from bnnapps.export.passes.packed.build import array_of, constant, rank_of
 from bnnapps.export.passes.packed.chain import Link, chain_before, evaluate, only_reader
 
-_WITH_WEIGHT = ("BinaryConvInteger", "BinaryDenseInteger")
+_WITH_WEIGHT = ("BinaryConvInteger", "BinaryConvTransposeInteger", "BinaryDenseInteger")
 
 
 def merge_thresholds(model: ir.Model) -> list[str]:
@@ -51,7 +52,7 @@ def _merge(graph: ir.Graph, pack: ir.Node) -> str | None:
     if not links or only_reader(begin) is None:
         return None
     if layer is not None and layer.domain == DOMAIN and layer.op_type in _WITH_WEIGHT:
-        if axis != (1 - rank if layer.op_type == "BinaryConvInteger" else -1):
+        if axis != (-1 if layer.op_type == "BinaryDenseInteger" else 1 - rank):
             return None
         return _into_layer(graph, pack, layer, links, torch.from_numpy(threshold.copy()))
     if begin.dtype == ir.DataType.FLOAT:
@@ -62,14 +63,14 @@ def _merge(graph: ir.Graph, pack: ir.Node) -> str | None:
 def _into_layer(graph: ir.Graph, pack: ir.Node, layer: ir.Node, links: list[Link], threshold: Tensor) -> str | None:
     weight = array_of(layer.inputs[1])
     assert weight is not None
-    outputs, terms = weight.shape[0], terms_of(layer)
+    terms = terms_of(layer)
+    outputs = int(layer.attributes["outputs"].as_ints()[0]) if "outputs" in layer.attributes else weight.shape[0]
     z = reachable(terms, _parity_is_fixed(layer))
     found = integer_thresholds(lambda x: evaluate(links, x) >= threshold, z, outputs)
     if found is None:
         return f"layer '{layer.name}': what follows its sums is not monotonic, so they stay integers and floats"
     limits, falling = found
-    codes = unpack_weight(weight, (outputs, terms))
-    codes = np.where(falling.numpy()[:, None], -codes, codes)
+    codes = _turned(layer, weight, falling.numpy())
     base = str(layer.inputs[1].name) if layer.inputs[1] is not None else "weight"
     turned = constant(graph, base if not bool(falling.any()) else f"{base}.turned", pack_weight(codes))
     limit = constant(graph, f"{base.removesuffix('/weight')}/limits", limits.to(torch.int32).numpy())
@@ -86,6 +87,18 @@ def _into_layer(graph: ir.Graph, pack: ir.Node, layer: ir.Node, links: list[Link
     graph.insert_before(pack, node)
     old.replace_all_uses_with(node.outputs[0])
     return None
+
+
+def _turned(layer: ir.Node, weight: Bits, falling: npt.NDArray[np.bool_]) -> Codes:
+    """The codes of the weight, with those that make a falling output turned over."""
+    if "outputs" not in layer.attributes:
+        codes = unpack_weight(weight, (len(falling), terms_of(layer)))
+        return np.where(falling[:, None], -codes, codes).astype(np.int8)
+    group = layer.attributes["group"].as_int()
+    taps = int(np.prod(layer.attributes["kernel_shape"].as_ints()))
+    codes = unpack_weight(weight, (weight.shape[0], len(falling) // group, taps))
+    of_channel = np.repeat(falling.reshape(group, -1), weight.shape[0] // group, axis=0)
+    return np.where(of_channel[:, :, None], -codes, codes).astype(np.int8)
 
 
 def _into_pack(
@@ -148,7 +161,7 @@ def terms_of(layer: ir.Node) -> int:
 
 
 def _parity_is_fixed(layer: ir.Node) -> bool:
-    if layer.attributes["low"].as_float() == 0.0:
+    if layer.attributes["low"].as_float() == 0.0 or "outputs" in layer.attributes:
         return False
     if "pads" not in layer.attributes or not any(layer.attributes["pads"].as_ints()):
         return True
