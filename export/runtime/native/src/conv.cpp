@@ -41,7 +41,7 @@ Layer::Description described(const bnn_transposed_shape& s) {
       return "output_pad[" + std::to_string(d) + "] is " + std::to_string(longer) +
              ", not from 0 to below the stride or the dilation";
     });
-    description.output_pad[d] = longer;
+    description.output_pad[window.first() + d] = longer;
   }
   return description;
 }
@@ -58,14 +58,13 @@ void create(const Layer::Description& description, const uint8_t* weight, size_t
 
 void output_size(const Layer& layer, const int64_t* size, int64_t* output) {
   require_given(output, "output");
-  const Sizes result = layer.output_size(checked_size(layer.rank(), size));
-  for (int d = 0; d < layer.rank(); ++d) output[d] = result[d];
+  give_size(layer.window(), layer.output_size(checked_size(layer.window().rank, size)), output);
 }
 
 void run(const Layer& layer, const uint32_t* bits, int64_t batch, const int64_t* size, const bnn_epilogue* epilogue,
          const bnn_pool* pool) {
   require_given(epilogue, "epilogue");
-  layer.run(bits, batch, checked_size(layer.rank(), size), *epilogue, pool);
+  layer.run(bits, batch, checked_size(layer.window().rank, size), *epilogue, pool);
 }
 
 // The rows of a dense layer are the positions of one line.
@@ -75,6 +74,7 @@ void run_rows(const Layer& layer, const uint32_t* bits, int64_t rows, const bnn_
   require(rows >= 0, [&] { return "rows is " + std::to_string(rows) + ", negative"; });
   bnn_epilogue last = *epilogue;
   last.layout = BNN_CHANNELS_LAST;
+  // As images of one position each, so that one table serves every number of rows.
   layer.run(bits, rows, {1, 1, 1}, last, pool);
 }
 

@@ -96,6 +96,8 @@ std::shared_ptr<const Fit> Layer::new_fit(const Sizes& size) const {
   }
   for (int d = 0; d < most_dimensions; ++d) fit->padded[d] = plus(size[d], plus(fit->before[d], behind[d]));
   fit->copies = feed_ != Feed::whole || fit->padded != size;
+  fit->pointwise = !fit->copies && !description_.transposed && volume(description_.window.kernel) == 1 &&
+                   volume(description_.window.stride) == 1;
   times(volume(fit->padded), times(words_per_position(), sizeof(uint32_t)));  // throws where it does not fit
 
   const int64_t low = description_.codes == BNN_SIGNED ? -1 : 0;

@@ -21,6 +21,7 @@ struct PhaseFit {
 struct Fit {
   Sizes size, output, before, padded;  // padded: with what windows reach over on both sides
   bool copies;                         // whether the input has to be copied into a padded (or regrouped) buffer
+  bool pointwise;                      // output position i reads input position i, and nothing else
   std::vector<PhaseFit> phases;
 };
 

@@ -47,11 +47,12 @@ Window checked_window(int32_t rank, const int64_t* kernel, const int64_t* stride
     require(dilation[d] > 0, [&] { return numbered("dilation", d, dilation[d]) + ", not positive"; });
     require(pad_begin[d] >= 0, [&] { return numbered("pad_begin", d, pad_begin[d]) + ", negative"; });
     require(pad_end[d] >= 0, [&] { return numbered("pad_end", d, pad_end[d]) + ", negative"; });
-    window.kernel[d] = kernel[d];
-    window.stride[d] = stride[d];
-    window.dilation[d] = dilation[d];
-    window.pad_begin[d] = pad_begin[d];
-    window.pad_end[d] = pad_end[d];
+    const int at = window.first() + d;
+    window.kernel[at] = kernel[d];
+    window.stride[at] = stride[d];
+    window.dilation[at] = dilation[d];
+    window.pad_begin[at] = pad_begin[d];
+    window.pad_end[at] = pad_end[d];
   }
   return window;
 }
@@ -61,19 +62,19 @@ Sizes checked_size(int rank, const int64_t* size) {
   Sizes result{1, 1, 1};
   for (int d = 0; d < rank; ++d) {
     require(size[d] > 0, [&] { return numbered("size", d, size[d]) + ", not positive"; });
-    result[d] = size[d];
+    result[most_dimensions - rank + d] = size[d];
   }
   return result;
 }
 
 Sizes conv_output(const Window& window, const Sizes& size) {
   Sizes output{1, 1, 1};
-  for (int d = 0; d < window.rank; ++d) {
+  for (int d = window.first(); d < most_dimensions; ++d) {
     const int64_t padded = plus(plus(size[d], window.pad_begin[d]), window.pad_end[d]);
     const int64_t room = plus(padded, -plus(extent(window, d), 1));
     require(room >= 0, [&] {
       return "the output would be empty: the kernel reaches over " + std::to_string(extent(window, d) + 1) +
-             " positions of dimension " + std::to_string(d) + ", which has " + std::to_string(padded) + " with its padding";
+             " positions of dimension " + std::to_string(d - window.first()) + ", which has " + std::to_string(padded) + " with its padding";
     });
     output[d] = room / window.stride[d] + 1;
   }
@@ -82,13 +83,17 @@ Sizes conv_output(const Window& window, const Sizes& size) {
 
 Sizes transposed_output(const Window& window, const Sizes& output_pad, const Sizes& size) {
   Sizes output{1, 1, 1};
-  for (int d = 0; d < window.rank; ++d) {
+  for (int d = window.first(); d < most_dimensions; ++d) {
     int64_t length = plus(times(size[d] - 1, window.stride[d]), plus(extent(window, d), 1));
     length = plus(plus(plus(length, output_pad[d]), -window.pad_begin[d]), -window.pad_end[d]);
-    require(length > 0, [&] { return "the output would be empty in dimension " + std::to_string(d); });
+    require(length > 0, [&] { return "the output would be empty in dimension " + std::to_string(d - window.first()); });
     output[d] = length;
   }
   return output;
+}
+
+void give_size(const Window& window, const Sizes& size, int64_t* output) {
+  for (int d = window.first(); d < most_dimensions; ++d) *output++ = size[d];
 }
 
 int64_t volume(const Sizes& size) { return times(times(size[0], size[1]), size[2]); }

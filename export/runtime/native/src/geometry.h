@@ -13,9 +13,11 @@ namespace bnn {
 constexpr int most_dimensions = 3;
 using Sizes = std::array<int64_t, most_dimensions>;
 
-// What every layer with windows has in common; dimensions beyond the rank have size 1.
+// What every layer with windows has in common. The spatial dimensions lie last, where positions are contiguous; those
+// before them have size 1.
 struct Window {
   int rank;
+  int first() const { return most_dimensions - rank; }  // the index of the first spatial dimension
   Sizes kernel, stride, dilation, pad_begin, pad_end;
 };
 
@@ -29,6 +31,9 @@ Sizes checked_size(int rank, const int64_t* size);
 // Output sizes of a convolution or pooling and of a transposed convolution; they throw where one would be empty.
 Sizes conv_output(const Window& window, const Sizes& size);
 Sizes transposed_output(const Window& window, const Sizes& output_pad, const Sizes& size);
+
+// Copies the spatial dimensions of a result to where the caller wants them.
+void give_size(const Window& window, const Sizes& size, int64_t* output);
 
 int64_t volume(const Sizes& size);
 

@@ -75,6 +75,10 @@ struct Kernels {
   // x[channels][inner], of which positions begin <= i < end -> bits[inner][words].
   void (*pack_columns)(const float* x, int64_t channels, int64_t inner, int64_t begin, int64_t end,
                        const float* threshold, uint32_t* bits);
+
+  // to[c * to_stride + r] = from[r * from_stride + c] for r < rows, c < columns; bit patterns are kept.
+  void (*transpose)(const float* from, int64_t from_stride, int64_t rows, int64_t columns, float* to,
+                    int64_t to_stride);
 };
 
 // The kernels that objects created now will use.

@@ -13,6 +13,7 @@ using namespace bnn;
 #include "lanes_avx512.inl"
 #include "epilogue.inl"
 #include "packing.inl"
+#include "transpose_avx.inl"
 
 constexpr int64_t block = 32;
 
@@ -49,10 +50,10 @@ template <bnn_output Output, int Positions>
 __attribute__((noinline)) void tiles(const Strip& strip, int64_t first, int64_t end) {
   const Strip s = strip;  // by value, so that no store of the epilogue can change it
   for (; first < end; first += Positions) {
+    for (int m = 0; m < Positions; ++m) prefetch<Output>(s, first + m);
     Ints count[Positions][2];
     count_tile<Positions>(s, first, count);
-#pragma GCC unroll 8
-    for (int m = 0; m < Positions; ++m) finish<Output>(s, first + m, count[m]);
+    finish<Output>(s, first, count);
   }
 }
 
@@ -95,6 +96,6 @@ namespace bnn {
 
 extern const Kernels avx512_kernels;
 const Kernels avx512_kernels = {"avx512", lanes,      nullptr,   nullptr,
-                                strip,    lane_strip, pack_rows, pack_columns};
+                                strip,    lane_strip, pack_rows, pack_columns, transpose};
 
 }  // namespace bnn

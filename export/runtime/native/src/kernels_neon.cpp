@@ -12,6 +12,7 @@ using namespace bnn;
 #include "lanes_neon.inl"
 #include "epilogue.inl"
 #include "packing.inl"
+#include "transpose_plain.inl"
 
 constexpr int64_t block = 32;
 constexpr int vectors = block / width;
@@ -60,9 +61,10 @@ template <bnn_output Output, int Positions>
 __attribute__((noinline)) void tiles(const Strip& strip, int64_t first, int64_t end) {
   const Strip s = strip;  // by value, so that no store of the epilogue can change it
   for (; first < end; first += Positions) {
+    for (int m = 0; m < Positions; ++m) prefetch<Output>(s, first + m);
     Ints count[Positions][vectors];
     count_tile<Positions>(s, first, count);
-    for (int m = 0; m < Positions; ++m) finish<Output>(s, first + m, count[m]);
+    finish<Output>(s, first, count);
   }
 }
 
@@ -89,6 +91,6 @@ namespace bnn {
 
 extern const Kernels neon_kernels;
 const Kernels neon_kernels = {"neon", lanes,      nullptr,   nullptr,
-                              strip,  lane_strip, pack_rows, pack_columns};
+                              strip,  lane_strip, pack_rows, pack_columns, transpose};
 
 }  // namespace bnn

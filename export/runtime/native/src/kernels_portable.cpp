@@ -92,6 +92,7 @@ inline Ints add_mismatches(Ints count, Ints x, Ints w) {
 
 #include "epilogue.inl"
 #include "packing.inl"
+#include "transpose_plain.inl"
 
 constexpr int64_t block = 32;
 
@@ -103,7 +104,7 @@ void strip_of(Strip s) {
   for (int64_t i = 0; i < s.count; ++i) {
     const uint32_t* x = s.positions[i].x + s.x_offset;
     const uint32_t* panel = static_cast<const uint32_t*>(s.panel);
-    Ints count[block / width] = {};
+    Ints count[1][block / width] = {};
     for (int64_t r = 0; r < s.run_count; ++r) {
       const uint32_t* words = x + s.runs[r];
       for (int64_t k = 0; k < s.run_words; k += words_per_byte_sum) {
@@ -112,7 +113,7 @@ void strip_of(Strip s) {
         for (int64_t at = k; at < end; ++at, panel += block) {
           for (int64_t lane = 0; lane < block; ++lane) bytes[lane] += byte_counts(words[at] ^ panel[lane]);
         }
-        for (int64_t lane = 0; lane < block; ++lane) count[lane / width].lane[lane % width] += byte_sum(bytes[lane]);
+        for (int64_t lane = 0; lane < block; ++lane) count[0][lane / width].lane[lane % width] += byte_sum(bytes[lane]);
       }
     }
     finish<Output>(s, i, count);
@@ -135,6 +136,6 @@ namespace bnn {
 
 extern const Kernels portable_kernels;
 const Kernels portable_kernels = {"portable", lanes,     nullptr,   nullptr,
-                                  strip,      lane_strip, pack_rows, pack_columns};
+                                  strip,      lane_strip, pack_rows, pack_columns, transpose};
 
 }  // namespace bnn

@@ -54,7 +54,7 @@ class Layer {
   Layer(const Description& description, const uint8_t* weight, size_t weight_bytes);
   ~Layer();
 
-  int rank() const { return description_.window.rank; }
+  const Window& window() const { return description_.window; }
   Sizes output_size(const Sizes& size) const;
   void run(const uint32_t* bits, int64_t batch, const Sizes& size, const bnn_epilogue& epilogue,
            const bnn_pool* pool) const;

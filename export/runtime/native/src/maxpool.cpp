@@ -62,8 +62,7 @@ bnn_status bnn_maxpool_output_size(const bnn_pool_shape* shape, const int64_t* s
   return bnn::guarded("bnn_maxpool_output_size", [&] {
     bnn::require(shape != nullptr && output != nullptr, [] { return std::string("shape or output is null"); });
     const bnn::Window window = bnn::window_of(*shape);
-    const bnn::Sizes result = bnn::conv_output(window, bnn::checked_size(window.rank, size));
-    for (int d = 0; d < window.rank; ++d) output[d] = result[d];
+    bnn::give_size(window, bnn::conv_output(window, bnn::checked_size(window.rank, size)), output);
   });
 }
 

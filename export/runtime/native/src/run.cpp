@@ -25,14 +25,14 @@ class Run {
 
   void cut(const bnn_pool* pool);
   void task(int64_t index) const;
-  int64_t place(const PhaseFit& phase, int64_t first, int64_t count, Position* positions) const;
+  void place(const PhaseFit& phase, int64_t first, int64_t count, Position* positions) const;
   void block(const Phase& phase, Strip strip, int64_t b) const;
   void merge_bits(const Strip& strip, const Block& block, const uint32_t* words) const;
 
   const Layer& layer_;
   const Fit& fit_;
   const bnn_epilogue& epilogue_;
-  const int64_t batch_, output_positions_, output_words_;
+  const int64_t batch_, output_positions_, output_words_, words_;  // words_: of an input position
   Steps steps_;
   std::vector<Buffer<int32_t>> limits_;  // by phase
   Buffer<uint32_t> copy_;
@@ -50,6 +50,7 @@ Run::Run(const Layer& layer, const Fit& fit, int64_t batch, const bnn_epilogue& 
       batch_(batch),
       output_positions_(volume(fit.output)),
       output_words_(static_cast<int64_t>(bnn_words(static_cast<size_t>(layer.description_.outputs)))),
+      words_(layer.words_per_position()),
       steps_(epilogue, layer.blocks_, layer.lanes_) {
   const Layer::Description& d = layer.description_;
   const int64_t padded = times(times(batch, volume(fit.padded)), times(layer.words_per_position(), sizeof(uint32_t)));
@@ -102,9 +103,13 @@ void Run::operator()(const uint32_t* bits, const bnn_pool* pool) {
 }
 
 // Fills in `count` positions of a phase from number `first` on, over all images of the batch.
-int64_t Run::place(const PhaseFit& phase, int64_t first, int64_t count, Position* positions) const {
+void Run::place(const PhaseFit& phase, int64_t first, int64_t count, Position* positions) const {
+  const int64_t words = words_;
+  if (fit_.pointwise) {
+    for (int64_t filled = 0; filled < count; ++filled, ++first) positions[filled] = {input_ + first * words, first, 0};
+    return;
+  }
   const auto& [a, b, c] = phase.axes;
-  const int64_t words = layer_.words_per_position();
   const int64_t per_image = phase.outputs();
   int64_t n = first / per_image, rest = first % per_image;
   int64_t i = rest / (b.count() * c.count()), j = rest / c.count() % b.count(), k = rest % c.count();
@@ -113,15 +118,17 @@ int64_t Run::place(const PhaseFit& phase, int64_t first, int64_t count, Position
     const uint32_t* x = input_ + (line * fit_.padded[2] + fit_.before[2]) * words;
     const int64_t y = ((n * fit_.output[0] + a.place[i]) * fit_.output[1] + b.place[j]) * fit_.output[2];
     const int64_t border = (a.border[i] * phase.classes[1] + b.border[j]) * phase.classes[2];
-    for (; k < c.count() && filled < count; ++k) {
-      positions[filled++] = {x + c.start[k] * words, y + c.place[k], border + c.border[k]};
+    // By pointer: what is stored could be an entry of these vectors for all that the compiler knows.
+    const int64_t *start = c.start.data() + k, *places = c.place.data() + k, *borders = c.border.data() + k;
+    const int64_t part = std::min(c.count() - k, count - filled);
+    for (int64_t at = 0; at < part; ++at) {
+      positions[filled + at] = {x + start[at] * words, y + places[at], border + borders[at]};
     }
-    if (k < c.count()) break;
+    filled += part;
     k = 0;
     if (++j == b.count()) j = 0, ++i;
     if (i == a.count()) i = 0, ++n;
   }
-  return count;
 }
 
 void Run::task(int64_t index) const {
@@ -133,7 +140,8 @@ void Run::task(int64_t index) const {
   Position positions[strip_positions];
   Strip strip{};
   strip.positions = positions;
-  strip.count = place(fit, chunk * c.chunk, std::min(c.chunk, c.positions - chunk * c.chunk), positions);
+  strip.count = std::min(c.chunk, c.positions - chunk * c.chunk);
+  place(fit, chunk * c.chunk, strip.count, positions);
   strip.runs = fit.runs.data();
   strip.run_count = static_cast<int64_t>(fit.runs.size());
   strip.run_words = fit.run_words;
@@ -175,7 +183,7 @@ void Run::block(const Phase& phase, Strip strip, int64_t b) const {
     strip.y_stride = layer_.lanes_;
     strip.y_local = true;
     if (epilogue_.output == BNN_FLOAT32 && epilogue_.residual != nullptr) {
-      gather_channels(epilogue_.residual, strip, block, outputs, output_positions_, residual);
+      gather_channels(*layer_.kernels_, epilogue_.residual, strip, block, outputs, output_positions_, residual);
       strip.residual = residual;
       strip.residual_stride = layer_.lanes_;
       strip.residual_local = true;
@@ -199,7 +207,7 @@ void Run::block(const Phase& phase, Strip strip, int64_t b) const {
 
   (layer_.feed_ == Feed::lanes ? layer_.kernels_->lane_strip : layer_.kernels_->strip)(strip);
 
-  if (strip.y_local) scatter_channels(results, strip, block, outputs, output_positions_, static_cast<float*>(epilogue_.y));
+  if (strip.y_local) scatter_channels(*layer_.kernels_, results, strip, block, outputs, output_positions_, static_cast<float*>(epilogue_.y));
   if (merges_) merge_bits(strip, block, words);
 }
 
