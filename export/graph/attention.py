@@ -8,17 +8,26 @@ from torch import Tensor, nn
 from bnnapps.export.graph.layers import DeployedLinear
 from bnnapps.export.graph.product import Pairwise
 from bnnapps.export.graph.quantizer import Quantizer
-from bnnapps.nn.layers import BinaryHFSelfAttention, BinaryMultiheadAttention
+from bnnapps.nn.layers import (
+    BinaryHFSelfAttention,
+    BinaryMultiheadAttention,
+    BinaryShiftedWindowAttention,
+    BinaryTimmAttention,
+)
 from bnnapps.nn.layers.attention import AttentionParts
 from bnnapps.nn.layers.base import Parts
 from bnnapps.nn.layers.hf_attention import head_size
 from bnnapps.nn.layers.operands import LinearParts
+from bnnapps.nn.layers.timm_attention import head_size as timm_head_size
+
+Projecting = BinaryMultiheadAttention | BinaryShiftedWindowAttention
+Attending = Projecting | BinaryHFSelfAttention | BinaryTimmAttention
 
 
 class DeployedAttention(Parts):
     """Takes the place of `AttentionParts` inside an attention layer: the same `attend`, from primitive operators."""
 
-    def __init__(self, site: str, parts: AttentionParts, head: int) -> None:
+    def __init__(self, site: str, parts: AttentionParts, head: int | None) -> None:
         super().__init__()
         self.softmax = parts.softmax
         self.query = Quantizer(f"{site}/query", parts.query)
@@ -50,11 +59,11 @@ class DeployedAttention(Parts):
         return context, _scaled(weights, self.weights.alpha)
 
 
-class DeployedMultihead(DeployedAttention):
-    """Takes the place of the parts of a binary `nn.MultiheadAttention`: its four projections too."""
+class DeployedProjected(DeployedAttention):
+    """Takes the place of the parts of an attention that also holds its projections."""
 
-    def __init__(self, site: str, attention: BinaryMultiheadAttention) -> None:
-        super().__init__(site, attention.binary, attention.head_dim)
+    def __init__(self, site: str, attention: Projecting) -> None:
+        super().__init__(site, attention.binary, _head_size(attention))
         self.projections = nn.ModuleDict(
             {
                 name: DeployedLinear(f"{site}/{name}", parts, weight, None)
@@ -68,14 +77,12 @@ class DeployedMultihead(DeployedAttention):
         return projected if bias is None else projected + bias
 
 
-def projection_weights(attention: BinaryMultiheadAttention) -> dict[str, tuple[LinearParts, Tensor]]:
-    """The parts and the latent weight of each projection, by the name that the layer uses: q, k, v, out."""
-    if attention._qkv_same_embed_dim:
-        assert attention.in_proj_weight is not None
-        inputs = attention.in_proj_weight.chunk(3)
+def projection_weights(attention: Projecting) -> dict[str, tuple[LinearParts, Tensor]]:
+    """The parts and the latent weight of each projection, by the name that the layer uses: q, k, v, out; qkv, proj."""
+    if isinstance(attention, BinaryShiftedWindowAttention):
+        weights = {"qkv": attention.qkv.weight, "proj": attention.proj.weight}
     else:
-        inputs = (attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight)
-    weights = dict(zip(("q", "k", "v", "out"), (*inputs, attention.out_proj.weight), strict=True))
+        weights = _multihead_weights(attention)
     found: dict[str, tuple[LinearParts, Tensor]] = {}
     for name, weight in weights.items():
         parts = attention.binary.projections[name]
@@ -84,9 +91,29 @@ def projection_weights(attention: BinaryMultiheadAttention) -> dict[str, tuple[L
     return found
 
 
-def deployed_attention(site: str, layer: BinaryHFSelfAttention) -> DeployedAttention:
-    """The parts of a Hugging Face self-attention as they are deployed."""
-    return DeployedAttention(site, layer.binary, head_size(layer))
+def _multihead_weights(attention: BinaryMultiheadAttention) -> dict[str, Tensor]:
+    if attention._qkv_same_embed_dim:
+        assert attention.in_proj_weight is not None
+        inputs = attention.in_proj_weight.chunk(3)
+    else:
+        inputs = (attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight)
+    return dict(zip(("q", "k", "v", "out"), (*inputs, attention.out_proj.weight), strict=True))
+
+
+def deployed_attention(site: str, layer: Attending) -> DeployedAttention:
+    """The parts of an attention as they are deployed."""
+    if isinstance(layer, (BinaryMultiheadAttention, BinaryShiftedWindowAttention)):
+        return DeployedProjected(site, layer)
+    return DeployedAttention(site, layer.binary, _head_size(layer))
+
+
+def _head_size(layer: Attending) -> int | None:
+    """Features of a head, where they are known."""
+    if isinstance(layer, BinaryMultiheadAttention):
+        return int(layer.head_dim)
+    if isinstance(layer, BinaryShiftedWindowAttention):
+        return layer.proj.in_features // layer.num_heads
+    return timm_head_size(layer) if isinstance(layer, BinaryTimmAttention) else head_size(layer)
 
 
 def _scaled(values: Tensor, *scales: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.errors import ExportError
-from bnnapps.export.graph.attention import DeployedMultihead, deployed_attention, projection_weights
+from bnnapps.export.graph.attention import deployed_attention, projection_weights
 from bnnapps.export.graph.layers import DeployedConv, DeployedEmbedding, deployed_linear, matrix_of
 from bnnapps.export.graph.product import Product
 from bnnapps.export.graph.quantizer import Quantizer
@@ -33,6 +33,8 @@ from bnnapps.nn.layers import (
     BinaryLinear,
     BinaryMultiheadAttention,
     BinaryPyGLinear,
+    BinaryShiftedWindowAttention,
+    BinaryTimmAttention,
     ReplacedNonlinearity,
     ResidualBlock,
 )
@@ -53,6 +55,8 @@ KINDS: dict[type[BinaryLayer[Any]], str] = {
     BinaryEmbedding: "embedding",
     BinaryMultiheadAttention: "multihead_attention",
     BinaryHFSelfAttention: "hf.SelfAttention",
+    BinaryTimmAttention: "timm.Attention",
+    BinaryShiftedWindowAttention: "torchvision.ShiftedWindowAttention",
     ReplacedNonlinearity: "nonlinearity",
     ResidualBlock: "residual_block",
 }
@@ -61,6 +65,8 @@ KINDS: dict[type[BinaryLayer[Any]], str] = {
 _LINEAR = (BinaryLinear, BinaryHFConv1D, BinaryPyGLinear)
 _CONV = (BinaryConv1d, BinaryConv2d, BinaryConv3d)
 _TRANSPOSED = (BinaryConvTranspose1d, BinaryConvTranspose2d, BinaryConvTranspose3d)
+_PROJECTING = (BinaryMultiheadAttention, BinaryShiftedWindowAttention)
+_ATTENTION = (*_PROJECTING, BinaryHFSelfAttention, BinaryTimmAttention)
 _CONSTANT = (*_LINEAR, *_CONV, *_TRANSPOSED)
 """Layers with one operand that is a weight."""
 
@@ -151,9 +157,7 @@ def deployed_layer(name: str, layer: BinaryLayer[Any]) -> nn.Module:
         return DeployedConvTranspose(name, layer)
     if isinstance(layer, BinaryEmbedding):
         return DeployedEmbedding(layer)
-    if isinstance(layer, BinaryMultiheadAttention):
-        layer.add_module(PARTS, DeployedMultihead(name, layer))
-    elif isinstance(layer, BinaryHFSelfAttention):
+    if isinstance(layer, _ATTENTION):
         layer.add_module(PARTS, deployed_attention(name, layer))
     return layer
 
@@ -172,7 +176,7 @@ def latent_weights(reference: nn.Module) -> Iterator[tuple[str, Tensor]]:
     owned = {id(parameter) for parameter in latent.values()}
     real: dict[torch.Size, list[Tensor]] = {}
     for name, module in reference.named_modules():
-        binary = isinstance(module, BinaryLayer) or _in_multihead(reference, name)
+        binary = isinstance(module, BinaryLayer) or _is_inner(reference, name)
         for parameter in module.parameters(recurse=False):
             if not binary or id(parameter) not in owned:
                 real.setdefault(parameter.shape, []).append(parameter)
@@ -181,9 +185,17 @@ def latent_weights(reference: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, parameter.detach()
 
 
-def _in_multihead(reference: nn.Module, name: str) -> bool:
+_INNER: dict[type[nn.Module], tuple[str, ...]] = {
+    BinaryMultiheadAttention: ("out_proj",),
+    BinaryShiftedWindowAttention: ("qkv", "proj"),
+}
+"""The children of a binary layer whose weights it multiplies with by itself."""
+
+
+def _is_inner(reference: nn.Module, name: str) -> bool:
     parent, _, child = name.rpartition(".")
-    return child == "out_proj" and isinstance(reference.get_submodule(parent), BinaryMultiheadAttention)
+    owner = reference.get_submodule(parent)
+    return any(isinstance(owner, kind) and child in children for kind, children in _INNER.items())
 
 
 def _latent(reference: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -191,8 +203,9 @@ def _latent(reference: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for prefix, module in reference.named_modules():
         if not isinstance(module, BinaryLayer):
             continue
-        if isinstance(module, BinaryMultiheadAttention):
-            yield f"{prefix}.out_proj.weight", module.out_proj.weight
+        for kind, children in _INNER.items():
+            if isinstance(module, kind):
+                yield from ((f"{prefix}.{c}.weight", module.get_submodule(c).get_parameter("weight")) for c in children)
         for name, parameter in module.named_parameters(recurse=False):
             if name in names:
                 yield f"{prefix}.{name}" if prefix else name, parameter
@@ -207,9 +220,9 @@ def activation_binarizers(reference: nn.Module) -> dict[str, ActivationBinarizer
             parts = layer.binary
             assert isinstance(parts, LinearParts)
             found[name] = parts.activation
-        if isinstance(layer, BinaryMultiheadAttention):
+        if isinstance(layer, _PROJECTING):
             found |= {f"{name}/{n}": parts.activation for n, (parts, _) in projection_weights(layer).items()}
-        if isinstance(layer, (BinaryMultiheadAttention, BinaryHFSelfAttention)):
+        if isinstance(layer, _ATTENTION):
             operands = ("query", "key", "value", "weights")
             found |= {f"{name}/{operand}": getattr(layer.binary, operand) for operand in operands}
     return {site: binarizer for site, binarizer in found.items() if binarizer is not None}
@@ -225,7 +238,7 @@ def weight_codes(reference: nn.Module) -> dict[str, Tensor]:
             pairs[name] = layer.binary, matrix_of(layer)
         if isinstance(layer, (*_CONV, *_TRANSPOSED)):
             pairs[name] = layer.binary, layer.weight
-        if isinstance(layer, BinaryMultiheadAttention):
+        if isinstance(layer, _PROJECTING):
             pairs |= {f"{name}/{n}": pair for n, pair in projection_weights(layer).items()}
     found = {site: codes_of(parts.weight, weight.detach()) for site, (parts, weight) in pairs.items()}
     constants = {site: operand.codes for site, operand in found.items() if operand.kind != "real"}

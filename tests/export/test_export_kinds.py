@@ -113,3 +113,32 @@ def test_matrices_of_other_libraries(build: Any, layers: int, dialect: str, tmp_
     if dialect == "packed":
         found = operators(tmp_path / "model.onnx")
         assert found["BinaryDenseFloat"] + found["BinaryDenseBits"] == layers
+
+
+def vit() -> tuple[nn.Module, Any, list[str]]:
+    import timm
+
+    sizes = {"img_size": 16, "patch_size": 8, "depth": 1, "embed_dim": 64, "num_heads": 2, "num_classes": 5}
+    return timm.create_model("vit_tiny_patch16_224", **sizes), torch.randn(2, 3, 16, 16), ["timm.Attention", "linear"]
+
+
+def swin(version: str) -> tuple[nn.Module, Any, list[str]]:
+    from torchvision.models import swin_transformer as S
+
+    block = getattr(S, f"SwinTransformerBlock{version}")
+    model = S.SwinTransformer([4, 4], 16, [2], [2], [2, 2], num_classes=3, block=block)
+    return model, torch.randn(2, 3, 16, 16), ["torchvision.ShiftedWindowAttention"]
+
+
+@pytest.mark.parametrize("method", ["bibert", "bit"])
+@pytest.mark.parametrize("build", [vit, lambda: swin(""), lambda: swin("V2")], ids=["timm", "swin", "swin-v2"])
+def test_attention_of_image_models_runs_on_bits(build: Any, method: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x, types = build()
+    model = bnnapps.binarize(model.eval(), [{"types": types, "use": method}], example_inputs=x).eval()
+    result = bnnapps.export.export(model, x, tmp_path / "model.onnx", dialect="packed")
+    assert result.parity.verdict == "exact"
+    found = operators(tmp_path / "model.onnx")
+    blocks = 1 if build is vit else 2
+    assert found["BinaryMatMulBits"] + found["BinaryMatMulFloat"] == 2 * blocks
+    assert sum(count for name, count in found.items() if name.startswith("BinaryDense")) >= 2 * blocks

@@ -48,6 +48,10 @@ class WindowParts(AttentionParts):
         assert isinstance(parts, LinearParts)
         return parts
 
+    def project(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """One projection of x, (..., in) -> (..., out)."""
+        return project(self.projection(name), x, weight, bias)
+
 
 class BinaryShiftedWindowAttention(BinaryLayer[AttentionSpec]):
     """A window attention of torchvision whose two projections and two products are binary.
@@ -100,7 +104,7 @@ class BinaryShiftedWindowAttention(BinaryLayer[AttentionSpec]):
     def _attended(self, x: Tensor, bias: Tensor) -> Tensor:
         """(B, windows, S, C) -> the same."""
         logit_scale: Tensor | None = getattr(self, "logit_scale", None)
-        qkv = project(self.binary.projection("qkv"), x, self.qkv.weight, self._qkv_bias(logit_scale is not None))
+        qkv = self.binary.project("qkv", x, self.qkv.weight, self._qkv_bias(logit_scale is not None))
         heads = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(3, 0, 1, 4, 2, 5)  # (3, B, windows, H, S, d)
         query, key, value = heads.unbind(0)
         scaling: Any = query.shape[-1] ** -0.5
@@ -111,7 +115,7 @@ class BinaryShiftedWindowAttention(BinaryLayer[AttentionSpec]):
         dropout = self.attention_dropout if self.training else 0.0
         context, _ = self.attend(query, key, value, bias, scaling, dropout)
         merged = context.transpose(2, 3).flatten(3)
-        return project(self.binary.projection("proj"), merged, self.proj.weight, self.proj.bias)
+        return self.binary.project("proj", merged, self.proj.weight, self.proj.bias)
 
     def _qkv_bias(self, cosine: bool) -> Tensor | None:
         """The bias of the projection; in cosine attention keys have none."""
