@@ -105,7 +105,8 @@ def _table(left: Sequence[str], right: Sequence[str]) -> Table:
 def _latencies(found: Mapping[str, Any]) -> Titled:
     rows = found["latencies"]
     own = {(r["threads"], r["batch"]): r["median"] for r in rows if r["name"] == found["name"]}
-    title = f"Latency in ms, {rows[0]['runs']} calls of each in turns" if rows else "Latency"
+    runs = rows[0]["runs"]
+    title = f"Latency in ms, {runs} call{'s' if runs > 1 else ''} of each in turns"
     columns = ("threads", "batch", "median", "10 %", "90 %", f"÷ {found['name']}")
     table = _table(("network",), columns)
     for r in sorted(rows, key=lambda r: (r["threads"], r["batch"])):

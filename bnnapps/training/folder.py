@@ -24,7 +24,8 @@ class RunFolder:
     """Paths of a run.
 
     `recipe.yaml`, `environment.json`, `metrics.jsonl`, `log.txt`, `stages/<number>-<name>/`, `assets/` (what the task
-    needs to build the model again), `model.ckpt`, `plan.json`, `summary.json`, `result.json`, `export/`, `report.html`.
+    needs to build the model again), `model.ckpt`, `plan.json`, `summary.json`, `result.json`, `export/`,
+    `bench/` (twins that exports are measured against), `report.html`.
     """
 
     def __init__(self, root: str | Path) -> None:

@@ -98,7 +98,7 @@ def test_tables(files: Path) -> None:
     assert found.lines[0].startswith(f"file     {files / 'packed.onnx'}, ")
     assert found.lines[0].endswith(" kernels" if here else " alone")
     for title in (
-        "Latency in ms, 1 calls of each in turns",
+        "Latency in ms, 1 call of each in turns",
         "Size, and what a session costs (1 thread, batch 1)",
         "Time by operator (1 thread, batch 1",
     ):
