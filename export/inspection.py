@@ -170,7 +170,7 @@ def attributes_of(node: NodeProto) -> dict[str, Any]:
 
 def has_weight(node: NodeProto) -> bool:
     """Whether a node is an operator on bits with a constant weight."""
-    return node.domain == DOMAIN and node.op_type.startswith(("BinaryConv", "BinaryDense"))
+    return bool(node.domain == DOMAIN and node.op_type.startswith(("BinaryConv", "BinaryDense")))
 
 
 def _rows(model: ModelProto) -> Iterator[NodeRow]:
@@ -232,7 +232,7 @@ def _bytes(tensor: TensorProto) -> int:
     bits = 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     if tensor.data_type in (TensorProto.INT4, TensorProto.UINT4):
         bits = 4
-    return -(-math.prod(tensor.dims) * bits // 8)
+    return int(-(-math.prod(tensor.dims) * bits // 8))
 
 
 def _shapes(model: ModelProto) -> dict[str, tuple[int | str, ...]]:

@@ -31,7 +31,7 @@ def int8_twin(source: Path, target: Path, feeds: Feeds) -> None:
     from onnxruntime import quantization as q
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Once(q.CalibrationDataReader):  # type: ignore[misc]
+    class Once(q.CalibrationDataReader):
         def __init__(self) -> None:
             self.left: Iterator[Feeds] = iter((feeds,))
 

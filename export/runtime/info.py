@@ -53,8 +53,8 @@ def runtime_info() -> RuntimeInfo:
     try:
         interface = int(load_library().bnn_version())
         sets, used = available(), isa()
-    except RuntimeLibraryError as problem:
-        return RuntimeInfo(shown, False, None, VERSION, (), None, version, False, str(problem))
+    except RuntimeLibraryError as failure:
+        return RuntimeInfo(shown, False, None, VERSION, (), None, version, False, str(failure))
     problem = _registration()
     return RuntimeInfo(shown, True, interface, VERSION, sets, used, version, problem is None, problem)
 
