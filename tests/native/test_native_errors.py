@@ -39,6 +39,11 @@ CONV = [
     ({"pad_end": sizes((0, -5))}, "pad_end[1] is -5"),
     ({"kernel": sizes((5, 3))}, "bytes"),
     ({"channels": 2**62, "kernel": sizes((2**30, 2**30))}, "overflows"),
+    ({"kernel": sizes((3, 2**31))}, "kernel[1] is 2147483648, more than 2147483647"),
+    ({"stride": sizes((2**31, 1))}, "stride[0] is 2147483648"),
+    ({"dilation": sizes((2**63 - 1, 1))}, "dilation[0] is 9223372036854775807"),
+    ({"pad_begin": sizes((2**62, 1))}, "pad_begin[0] is 4611686018427387904"),
+    ({"pad_end": sizes((1, 2**40))}, "pad_end[1] is 1099511627776"),
 ]
 
 
@@ -89,15 +94,32 @@ def test_a_kernel_larger_than_its_input() -> None:
     assert output[0] == 7
 
 
-def test_memory_that_nobody_has() -> None:
-    """Padding alone would take more than the address space; the output pointer is never reached."""
-    layer = Layer(np.ones((1, 1, 1)), pad_begin=(2**44,), pad_end=(0,))
-    bits, y, size = np.zeros(1, np.uint32), np.full(1, 7, np.int32), np.array([1], np.int64)
+def test_transposed_strides_with_too_many_phases() -> None:
+    layer = Layer(np.ones((1, 1, 2, 2, 2)), 1, (16, 16, 17), (1, 1, 1), (0, 0, 0), (0, 0, 0), transposed=True)
+    packed, handle = pack_weight(layer.weight), ctypes.c_void_p()
+    create, shape = load_library().bnn_transposed_create, layer.shape()
+    refused(create(ctypes.byref(shape), address(packed), packed.size, ctypes.byref(handle)), "4352", c.UNSUPPORTED)
+    shape.stride = sizes((16, 16, 16))
+    assert create(ctypes.byref(shape), address(packed), packed.size, ctypes.byref(handle)) == c.OK
+    load_library().bnn_transposed_destroy(handle)
+
+
+def test_padding_out_of_all_proportion() -> None:
+    """Three windows far apart: the copy of the input with its padding would take 16 GiB."""
+    layer = Layer(np.ones((1, 1, 1)), stride=(2**31 - 1,), pad_begin=(2**31 - 1,), pad_end=(2**31 - 1,))
+    bits, y, size = np.zeros(1, np.uint32), np.full(3, 7, np.int32), np.array([1], np.int64)
     with layer.handle() as (handle, _):
         e = epilogue(c.INT32, y)
         status = load_library().bnn_conv_run(handle, address(bits), 1, address(size), ctypes.byref(e), None)
-    refused(status, "memory", c.OUT_OF_MEMORY)
-    assert y[0] == 7
+    refused(status, "padding would take 17179869180 bytes", c.UNSUPPORTED)
+    assert (y == 7).all()
+
+
+def test_wide_padding_is_no_mistake() -> None:
+    layer = Layer(np.ones((1, 1, 1)), stride=(2**20,), pad_begin=(2**20,), pad_end=(2**20,), pad_value=1)
+    bits, y = np.zeros((1, 1, 1), np.uint32), np.full(3, 7, np.int32)
+    layer.run(bits, epilogue(c.INT32, y))
+    assert y.tolist() == [1, -1, 1]
 
 
 EPILOGUES = [
@@ -187,6 +209,8 @@ def test_matmul_and_pool_arguments() -> None:
     pool = c.PoolShape(1, 0, *(sizes((1,)) for _ in range(3)), sizes((0,)), sizes((0,)))
     size = np.array([4], np.int64)
     refused(library.bnn_maxpool(ctypes.byref(pool), address(a), 1, address(size), address(y), None), "channels is 0")
-    pool.channels, pool.kernel = 8, sizes((9,))
+    pool.channels, pool.dilation = 8, sizes((2**63 - 1,))
+    refused(library.bnn_maxpool(ctypes.byref(pool), address(a), 1, address(size), address(y), None), "dilation[0] is")
+    pool.dilation, pool.kernel = sizes((1,)), sizes((9,))
     refused(library.bnn_maxpool(ctypes.byref(pool), address(a), 1, address(size), address(y), None), "empty")
     assert (y == 7).all()

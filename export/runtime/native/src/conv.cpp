@@ -35,6 +35,13 @@ Layer::Description described(const bnn_conv_shape& s) {
 Layer::Description described(const bnn_transposed_shape& s) {
   const Window window = checked_window(s.rank, s.kernel, s.stride, s.dilation, s.pad_begin, s.pad_end);
   Layer::Description description{window, s.channels, s.outputs, s.groups, 0, s.codes, true, {0, 0, 0}};
+  // The outputs of each remainder modulo the strides have taps, and so tables, of their own.
+  constexpr int64_t most_phases = 4096;
+  const int64_t phases = volume(window.stride);
+  if (phases > most_phases) {
+    throw Failure{BNN_UNSUPPORTED, "the strides multiply to " + std::to_string(phases) + ", more than " +
+                                       std::to_string(most_phases)};
+  }
   for (int d = 0; d < window.rank; ++d) {
     const int64_t longer = s.output_pad[d];
     require(longer >= 0 && longer < std::max(s.stride[d], s.dilation[d]), [&] {

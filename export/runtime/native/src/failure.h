@@ -35,6 +35,15 @@ inline int64_t plus(int64_t a, int64_t b) {
   return result;
 }
 
+// Copies that are this many times as large as what the caller holds come from absurd sizes, not from networks.
+inline void require_proportionate(int64_t bytes, int64_t given, const char* what) {
+  constexpr int64_t always = int64_t{1} << 28, most_times = 64;
+  if (bytes <= always || bytes / most_times <= given) return;
+  throw Failure{BNN_UNSUPPORTED, std::string(what) + " would take " + std::to_string(bytes) + " bytes, more than " +
+                                     std::to_string(most_times) + " times the " + std::to_string(given) +
+                                     " bytes that it is for"};
+}
+
 // Leaves the message for bnn_last_error() and returns the status.
 bnn_status report(bnn_status status, const char* where, const char* message) noexcept;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "failure.h"
 
@@ -19,12 +20,20 @@ int64_t extent(const Window& window, int dimension) {
   return times(window.kernel[dimension] - 1, window.dilation[dimension]);
 }
 
-// Classes of outputs by the set of their taps that fall outside 0 <= position < size.
+// Classes of outputs by the set of their taps that fall outside 0 <= position < size. The offsets are monotone.
 void classify(Axis& axis, int64_t size) {
   std::map<std::vector<uint8_t>, int64_t> known;
   axis.border.resize(axis.start.size());
   std::vector<uint8_t> outside(axis.offset.size());
+  const int64_t low = axis.offset.empty() ? 0 : std::min(axis.offset.front(), axis.offset.back());
+  const int64_t high = axis.offset.empty() ? 0 : std::max(axis.offset.front(), axis.offset.back());
+  int64_t whole = -1;  // the class of outputs with all taps inside, which are nearly all of them
   for (size_t j = 0; j < axis.start.size(); ++j) {
+    const bool within = axis.start[j] + low >= 0 && axis.start[j] + high < size;
+    if (within && whole >= 0) {
+      axis.border[j] = whole;
+      continue;
+    }
     for (size_t t = 0; t < axis.offset.size(); ++t) {
       const int64_t position = axis.start[j] + axis.offset[t];
       outside[t] = position < 0 || position >= size;
@@ -32,6 +41,7 @@ void classify(Axis& axis, int64_t size) {
     const auto [entry, added] = known.emplace(outside, static_cast<int64_t>(known.size()));
     if (added) axis.outside.push_back(outside);
     axis.border[j] = entry->second;
+    if (within) whole = entry->second;
   }
 }
 
@@ -42,6 +52,15 @@ Window checked_window(int32_t rank, const int64_t* kernel, const int64_t* stride
   require(rank >= 1 && rank <= most_dimensions, [&] { return "rank is " + std::to_string(rank) + ", not 1, 2 or 3"; });
   Window window{rank, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {0, 0, 0}, {0, 0, 0}};
   for (int d = 0; d < rank; ++d) {
+    const std::pair<const char*, int64_t> values[] = {{"kernel", kernel[d]},
+                                                      {"stride", stride[d]},
+                                                      {"dilation", dilation[d]},
+                                                      {"pad_begin", pad_begin[d]},
+                                                      {"pad_end", pad_end[d]}};
+    for (const auto& [name, value] : values) {
+      require(value <= most_window,
+              [&, n = name, v = value] { return numbered(n, d, v) + ", more than " + std::to_string(most_window); });
+    }
     require(kernel[d] > 0, [&] { return numbered("kernel", d, kernel[d]) + ", not positive"; });
     require(stride[d] > 0, [&] { return numbered("stride", d, stride[d]) + ", not positive"; });
     require(dilation[d] > 0, [&] { return numbered("dilation", d, dilation[d]) + ", not positive"; });

@@ -11,6 +11,8 @@
 namespace bnn {
 
 constexpr int most_dimensions = 3;
+// Numbers of a window beyond 31 bits make no sense, and their sums and products would soon overflow.
+constexpr int64_t most_window = (int64_t{1} << 31) - 1;
 using Sizes = std::array<int64_t, most_dimensions>;
 
 // What every layer with windows has in common. The spatial dimensions lie last, where positions are contiguous; those

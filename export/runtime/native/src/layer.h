@@ -68,6 +68,7 @@ class Layer {
   std::shared_ptr<const Fit> new_fit(const Sizes& size) const;
 
   int64_t words_per_position() const;
+  int64_t images_at_once(const Fit& fit, int64_t batch) const;
 
   Description description_;
   const Kernels* kernels_;

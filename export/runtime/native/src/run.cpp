@@ -224,6 +224,32 @@ void Run::merge_bits(const Strip& strip, const Block& block, const uint32_t* wor
   }
 }
 
+namespace {
+
+// Moves everything that has an entry per output position behind that many of them.
+void advance(bnn_epilogue& e, int64_t positions, int64_t outputs) {
+  const int64_t words = static_cast<int64_t>(bnn_words(static_cast<size_t>(outputs)));
+  e.y = static_cast<uint32_t*>(e.y) + positions * (e.output == BNN_BITS ? words : outputs);
+  if (e.output != BNN_FLOAT32) return;
+  if (e.residual != nullptr) e.residual += positions * outputs;
+  if (e.bits != nullptr) e.bits += positions * words;
+}
+
+}  // namespace
+
+// How many images to copy together: as many as stay in a cache. A single one may be large, but not absurdly so.
+int64_t Layer::images_at_once(const Fit& fit, int64_t batch) const {
+  if (!fit.copies) return batch;
+  constexpr int64_t cache = int64_t{1} << 20;
+  const int64_t bytes = times(volume(fit.padded), times(words_per_position(), sizeof(uint32_t)));
+  const auto packed = [](const Sizes& size, int64_t channels) {
+    return times(volume(size), times(static_cast<int64_t>(bnn_words(static_cast<size_t>(channels))), sizeof(uint32_t)));
+  };
+  require_proportionate(bytes, plus(packed(fit.size, description_.channels), packed(fit.output, description_.outputs)),
+                        "the input with its padding");
+  return std::min(batch, std::max<int64_t>(1, cache / bytes));
+}
+
 void Layer::run(const uint32_t* bits, int64_t batch, const Sizes& size, const bnn_epilogue& epilogue,
                 const bnn_pool* pool) const {
   require(bits != nullptr, [] { return std::string("bits is null"); });
@@ -235,7 +261,14 @@ void Layer::run(const uint32_t* bits, int64_t batch, const Sizes& size, const bn
   times(times(batch, volume(size)), times(most_channels, sizeof(uint32_t)));
   const std::shared_ptr<const Fit> fitted = fit(size);
   if (batch == 0) return;
-  Run(*this, *fitted, batch, epilogue)(bits, pool);
+  const int64_t images = images_at_once(*fitted, batch);
+  for (int64_t first = 0; first < batch; first += images) {
+    const int64_t outputs_before = first * volume(fitted->output);
+    bnn_epilogue part = epilogue;
+    advance(part, outputs_before, description_.outputs);
+    const uint32_t* from = bits + first * volume(size) * static_cast<int64_t>(bnn_words(static_cast<size_t>(description_.channels)));
+    Run(*this, *fitted, std::min(images, batch - first), part)(from, pool);
+  }
 }
 
 }  // namespace bnn
