@@ -262,6 +262,22 @@ def test_the_int8_twin_has_weights_of_a_byte(tmp_path: Path) -> None:
         int8_twin(source, target, {})
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape", "last"),
+    [(torch.nn.Linear(4, 8), (1, 4), "Sigmoid"), (torch.nn.Conv2d(4, 8, 3), (1, 4, 6, 6), "DequantizeLinear")],
+    ids=["products alone", "whole"],
+)
+def test_what_follows_is_quantized_only_in_networks_of_convolutions(
+    layer: torch.nn.Module, shape: tuple[int, ...], last: str, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+    bnnapps.export.export(torch.nn.Sequential(layer, torch.nn.Sigmoid()), torch.randn(2, *shape[1:]), source)
+    int8_twin(source, target, {"input": np.ones(shape, np.float32)})
+    graph = onnx.load(target).graph
+    assert next(node.op_type for node in graph.node if graph.output[0].name in node.output) == last
+    assert [t.data_type for t in graph.initializer if len(t.dims) > 1] == [TensorProto.INT8]
+
+
 def test_a_process_that_fails_has_no_footprint(tmp_path: Path) -> None:
     assert footprint(Candidate("gone", str(tmp_path / "gone.onnx"), False), {}, 1) is None
 
