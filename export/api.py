@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from bnnapps.export.graph.inputs import read_inputs
 if TYPE_CHECKING:
     import onnxruntime
 
+    from bnnapps.export.eight_bits import EightBits
     from bnnapps.export.flow import StepResult
     from bnnapps.export.parity import Parity
 
@@ -44,6 +45,7 @@ class ExportResult:
         steps: the steps that led to it, and what their checks found.
         dynamic: the axes whose size is free, by input name.
         notes: what a user should know.
+        eight_bits: what 8 bits for the real layers save and cost, where they were asked for.
 
     """
 
@@ -53,6 +55,7 @@ class ExportResult:
     steps: tuple[StepResult, ...]
     dynamic: dict[str, dict[int, str]]
     notes: tuple[str, ...] = ()
+    eight_bits: EightBits | None = None
 
     @property
     def parity_path(self) -> Path:
@@ -69,6 +72,8 @@ def export(
     *,
     opset: int = OPSET,
     seed: int = 0,
+    real_bits: int = 32,
+    calibration: Sequence[Any] | None = None,
 ) -> ExportResult:
     """Write a model as ONNX, and prove that the file computes what the model computes.
 
@@ -84,9 +89,13 @@ def export(
             2-dimensional integer ones (token numbers and masks) is free too, where the model allows it.
         opset: the version of ONNX's operator set, 18 to 23.
         seed: of the further random inputs that the file is checked with.
+        real_bits: 8 for a smaller packed file: what stays real computes in 8 bits, at a cost that the result reports.
+            The comparison with the model is made before, with 32.
+        calibration: inputs in the form of `example_inputs`, from which the ranges for 8 bits come; without them, the
+            example.
 
     Raises:
-        UsageError: an unknown dialect or opset, or example inputs without a tensor.
+        UsageError: an unknown dialect, opset or number of bits, or example inputs without a tensor.
         ExportError: the model cannot be exported, or the file would disagree with it; layer and level are named.
         MissingExtraError: a package of the extra "export" is not installed.
 
@@ -95,6 +104,9 @@ def export(
     chosen = get_dialect(dialect)
     if not OPSET <= opset <= NEWEST_OPSET:
         raise UsageError(f"opset is {opset}: PyTorch's exporter writes {OPSET} to {NEWEST_OPSET}")
+    from bnnapps.export.eight_bits import check_bits, with_eight_bits
+
+    check_bits(real_bits, dialect)
     target = _target(path)
     problems = check_exportable(model)
     if problems:
@@ -112,7 +124,11 @@ def export(
     proto = carry_functions(ir.to_proto(work.onnx))
     parity = chosen.prove(proto, work)
     axes = {name: axis for name, axis in inputs.axes(work.sequence).items() if axis}
-    result = ExportResult(target, dialect, parity, results, axes, work.notes)
+    cost = None
+    if real_bits == 8:
+        given = [example_inputs] if calibration is None else calibration
+        proto, cost = with_eight_bits(proto, [read_inputs(own, one, dynamic_batch).tensors for one in given])
+    result = ExportResult(target, dialect, parity, results, axes, work.notes, cost)
     _write(result, serialized(proto))
     return result
 
@@ -193,6 +209,7 @@ def _write(result: ExportResult, data: bytes) -> None:
         "steps": [asdict(step) for step in result.steps],
         "dynamic_axes": {name: list(axes.values()) for name, axes in result.dynamic.items()},
         "notes": list(result.notes),
+        "real_bits": None if result.eight_bits is None else asdict(result.eight_bits),
     }
     text = json.dumps(record, indent=2, allow_nan=False) + "\n"
     with _whole(result.path) as part, _whole(result.parity_path) as record_part:

@@ -148,11 +148,12 @@ def export(
     run_folder: Annotated[Path | None, typer.Argument(metavar="RUN", help="The folder of a finished run.")] = None,
     dialect: Annotated[str, typer.Option("--dialect", help="The dialect of ONNX.")] = "portable",
     list_steps: Annotated[bool, typer.Option("--list-steps", help="List the dialect's steps; export nothing.")] = False,
+    real_bits: Annotated[int, typer.Option("--real-bits", help="8: packed, with the real layers in 8 bits.")] = 32,
     as_json: AsJson = False,
 ) -> None:
     """Export a run's model to ONNX, and check it against torch."""
     import bnnapps.export
-    from bnnapps.training.runner import export_model, open_run, refresh_report
+    from bnnapps.training.runner import export_eight_bits, export_model, open_run, refresh_report
 
     if list_steps:
         show.rows([{"step": name, "does": does} for name, does in bnnapps.export.list_steps(dialect)], as_json)
@@ -160,10 +161,14 @@ def export(
     if run_folder is None:
         raise UsageError("give the folder of a finished run, or --list-steps")
     bnnapps.export.list_steps(dialect)  # raises for an unknown one
+    importlib.import_module("bnnapps.export.eight_bits").check_bits(real_bits, dialect)
     task, model, folder = open_run(run_folder)
     folder.read_json("sections.json")  # raises where the run is not finished, before the work
     with logged(folder.root / "log.txt", quiet=as_json) as console:
-        found = export_model(task, model, folder, dialect, console)
+        if real_bits == 8:
+            found = export_eight_bits(task, model, folder, console)
+        else:
+            found = export_model(task, model, folder, dialect, console)
         refresh_report(folder)
     parity = json.loads((folder.root / found["path"]).with_suffix(".parity.json").read_text(encoding="utf-8"))
     if as_json:

@@ -126,4 +126,8 @@ def exported(found: dict[str, Any], parity: dict[str, Any], root: Path) -> None:
     """Where the file is, and how it compares with torch."""
     console = terminal()
     console.print(f"{root / found['path']}: {found['bytes']:,} bytes", highlight=False)
+    if "dev" in found:
+        pairs = zip(found["dev"]["model"].items(), found["dev"]["file"].values(), strict=True)
+        costs = ", ".join(f"{name} {before:.4f} -> {after:.4f}" for (name, before), after in pairs)
+        console.print(f"dev set, before and after 8 bits for the real layers: {costs}", highlight=False)
     console.print_json(json.dumps(parity))

@@ -22,6 +22,7 @@ from bnnapps.recipe.load import as_recipe, dump_recipe, read_mapping
 from bnnapps.recipe.schema import Recipe, ResolvedStage
 from bnnapps.report import write_report
 from bnnapps.training.checkpoint import save_model
+from bnnapps.training.exported import dev_metrics, training_inputs
 from bnnapps.training.fit import check_trainer, fit_stage
 from bnnapps.training.folder import RunFolder, environment, write_text
 from bnnapps.training.ranks import is_first, wait_for_all
@@ -192,6 +193,33 @@ def _run_stage(
         f"Stage {number}/{len(stages)} '{stage.name}' done in {result['seconds']:.0f} s: {shown}", highlight=False
     )
     return result
+
+
+CALIBRATION_BATCHES = 8
+
+
+def export_eight_bits(task: Task, model: nn.Module, folder: RunFolder, console: Console) -> dict[str, Any]:
+    """Export into `export/packed-8bit/model.onnx`: packed, with the real layers in 8 bits, and what that costs.
+
+    Ranges come from the first batches of the training set; the cost is that of the metrics on the dev set.
+    """
+    path = folder.root / "export" / "packed-8bit" / "model.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    console.print(f"Exporting {path}", highlight=False)
+    task.prepare()
+    example, package = task.example_inputs(), _export_package()
+    inputs = training_inputs(task, model, CALIBRATION_BATCHES)
+    dynamic = task.recipe.export.dynamic_batch
+    package.export(model, example, path, "packed", dynamic, real_bits=8, calibration=inputs)
+    twin = importlib.import_module("bnnapps.export.module").ExportedModule(package.load(path), model, example)
+    dev = {"model": dev_metrics(task, model), "file": dev_metrics(task, twin)}
+    return {
+        "dialect": "packed",
+        "real_bits": 8,
+        "path": str(path.relative_to(folder.root)),
+        "bytes": path.stat().st_size,
+        "dev": dev,
+    }
 
 
 def export_model(task: Task, model: nn.Module, folder: RunFolder, dialect: str, console: Console) -> dict[str, Any]:
