@@ -39,9 +39,11 @@ def training_inputs(task: Task, model: nn.Module, batches: int) -> list[Any]:
 
 
 @torch.no_grad()
-def dev_metrics(task: Task, model: nn.Module) -> dict[str, float]:
-    """The task's metrics over its first dev set, of a model or of what is called like one."""
+def dev_metrics(task: Task, model: nn.Module, instead: nn.Module | None = None) -> dict[str, float]:
+    """The task's metrics over its first dev set: of a model, or of what is called in its place."""
     module = _module(task, model)
+    if instead is not None:
+        module.model = instead
     parts = [module.predict(batch) for batch in task.dev_loaders()[0]]
     outputs, labels = (torch.cat(column) for column in zip(*parts, strict=True))
     return dict(module.metrics(outputs, labels, 0))

@@ -212,7 +212,7 @@ def export_eight_bits(task: Task, model: nn.Module, folder: RunFolder, console: 
     dynamic = task.recipe.export.dynamic_batch
     package.export(model, example, path, "packed", dynamic, real_bits=8, calibration=inputs)
     twin = importlib.import_module("bnnapps.export.module").ExportedModule(package.load(path), model, example)
-    dev = {"model": dev_metrics(task, model), "file": dev_metrics(task, twin)}
+    dev = {"model": dev_metrics(task, model), "file": dev_metrics(task, model, twin)}
     return {
         "dialect": "packed",
         "real_bits": 8,

@@ -69,6 +69,20 @@ def test_a_second_export_gives_the_same_file(ran, folder):
     assert (ran[0] / "export").is_dir()
 
 
+def test_a_packed_export_with_the_real_layers_in_8_bits(folder):
+    whole = call("export", folder, "--dialect", "packed", "--json").json
+    found = call("export", folder, "--dialect", "packed", "--real-bits", 8, "--json").json
+    assert found["path"] == "export/packed-8bit/model.onnx"
+    assert (folder / found["path"]).stat().st_size == found["bytes"]
+    assert found["parity"]["real_bits"]["nodes"] > 0
+    assert (folder / whole["path"]).stat().st_size == whole["bytes"] == found["parity"]["real_bits"]["bytes_before"]
+    assert found["dev"]["model"].keys() == found["dev"]["file"].keys() >= {"accuracy"}
+    shown = call("export", folder, "--dialect", "packed", "--real-bits", 8)
+    assert "dev set, before and after 8 bits for the real layers: accuracy" in shown.out
+    refused = error(call("export", folder, "--real-bits", 8), 2)
+    assert "an option of the packed dialect, not of 'portable'" in refused
+
+
 def test_a_finished_run_resumes_to_itself(ran, folder):
     (folder / "recipe.yaml").write_text(
         (folder / "recipe.yaml")
