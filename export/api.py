@@ -170,8 +170,8 @@ def load(
     require_packages()
 
     from bnnapps.export.file import packed_version, read_model
-    from bnnapps.export.runtime.library import library_path
     from bnnapps.export.session import open_session
+    from bnnapps.kernels.library import library_path
 
     packed = packed_version(read_model(path))
     if kernels is None:

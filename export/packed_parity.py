@@ -27,8 +27,8 @@ from bnnapps.export.parity import Checker, Parity, parity_of
 from bnnapps.export.passes.packed.bits import PackedSite, codes_from, compare_codes, lead_of
 from bnnapps.export.passes.packed.carry import values_of
 from bnnapps.export.passes.sites import Site
-from bnnapps.export.runtime.library import library_path
 from bnnapps.export.session import LEVELS, session_of
+from bnnapps.kernels.library import library_path
 
 KERNEL_LEVELS = ("DISABLE_ALL", "ALL")
 

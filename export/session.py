@@ -13,7 +13,7 @@ from onnx import ModelProto
 from torch import Tensor
 
 from bnnapps.errors import ExportError
-from bnnapps.export.runtime.library import library_path
+from bnnapps.kernels.library import library_path
 
 Arrays = dict[str, npt.NDArray[Any]]
 

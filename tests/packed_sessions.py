@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 import onnxruntime as ort
 
-from bnnapps.export.runtime import library
+from bnnapps.kernels import library
 
 LEVELS = (
     ort.GraphOptimizationLevel.ORT_DISABLE_ALL,

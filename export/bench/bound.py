@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from bnnapps.export.runtime.library import RuntimeLibraryError, check, load_library
+from bnnapps.kernels.library import RuntimeLibraryError, check, load_library
 
 ROUNDS = 20
 

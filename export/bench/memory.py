@@ -14,7 +14,7 @@ import numpy as np
 
 from bnnapps.export.bench.feeds import Feeds
 from bnnapps.export.bench.latency import Candidate
-from bnnapps.export.runtime.library import library_path
+from bnnapps.kernels.library import library_path
 
 _CHILD = Path(__file__).with_name("child.py")
 

@@ -22,8 +22,8 @@ from bnnapps.export.bench.operators import NodeTime, OperatorTime, by_operator, 
 from bnnapps.export.bench.twins import int8_twin
 from bnnapps.export.file import metadata_of, packed_version, read_model
 from bnnapps.export.passes.metadata import DIALECT
-from bnnapps.export.runtime.library import isa, library_path
 from bnnapps.export.session import REFUSALS, first_line, open_session
+from bnnapps.kernels.library import isa, library_path
 from bnnapps.training.folder import cpu_name
 
 FILE = "file"

@@ -10,6 +10,6 @@ Example:
 
 from __future__ import annotations
 
-from bnnapps.export.runtime.library import available, check, isa, library_path, load_library, set_isa
+from bnnapps.kernels.library import available, check, isa, library_path, load_library, set_isa
 
 __all__ = ["available", "check", "isa", "library_path", "load_library", "set_isa"]

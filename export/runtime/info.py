@@ -9,7 +9,7 @@ from typing import Any
 
 from bnnapps.errors import ExportError, MissingExtraError
 from bnnapps.export.api import require_packages
-from bnnapps.export.runtime.library import VERSION, RuntimeLibraryError, available, isa, library_path, load_library
+from bnnapps.kernels.library import VERSION, RuntimeLibraryError, available, isa, library_path, load_library
 
 
 @dataclass(frozen=True)

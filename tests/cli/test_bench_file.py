@@ -16,7 +16,7 @@ from packed_files import export_all
 from rich.console import Console
 
 import bnnapps.plugin
-from bnnapps.export.runtime.library import library_path
+from bnnapps.kernels.library import library_path
 from bnnapps.recipe.load import as_recipe
 from bnnapps.training.runner import run_recipe
 

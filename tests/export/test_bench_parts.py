@@ -23,7 +23,7 @@ from bnnapps.export.bench.memory import footprint
 from bnnapps.export.bench.operators import NodeTime, _node_times, by_operator, macs_of
 from bnnapps.export.bench.run import bench
 from bnnapps.export.bench.twins import int8_twin
-from bnnapps.export.runtime import library
+from bnnapps.kernels import library
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 TOKENS = (Input("ids", INT64, ("batch", "sequence")), Input("attention_mask", INT64, ("batch", "sequence")))

@@ -20,7 +20,7 @@ from bnnapps.errors import ExportError
 from bnnapps.export import ExportResult
 from bnnapps.export.ir.interpret import interpret
 from bnnapps.export.passes.packed.thresholds import integer_thresholds, reachable
-from bnnapps.export.runtime.library import library_path
+from bnnapps.kernels.library import library_path
 from bnnapps.export.session import run
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bnnapps.export.runtime import structures as c
-from bnnapps.export.runtime.library import check, load_library
+from bnnapps.kernels import structures as c
+from bnnapps.kernels.library import check, load_library
 
 
 def address(array: np.ndarray | None) -> int | None:

@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from packed_cases import Case, cases, model_of
 
-from bnnapps.export.runtime import library
 from bnnapps.export.runtime.functions import OP_TYPES
+from bnnapps.kernels import library
 
 WORKER = Path(__file__).with_name("ort_version_worker.py")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bnnapps.export.runtime import library
+from bnnapps.kernels import library
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "fuzz_corpus"

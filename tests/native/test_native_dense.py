@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from kernel_calls import Backwards, address, epilogue, pack_last, pack_weight, unpack_last, using, words
 
 from bnnapps.export import runtime
-from bnnapps.export.runtime import structures as c
-from bnnapps.export.runtime.library import check, load_library
+from bnnapps.kernels import structures as c
+from bnnapps.kernels.library import check, load_library
 
 ISAS = runtime.available()
 SIZES = st.sampled_from((1, 3, 31, 32, 33, 64, 65, 100, 130))

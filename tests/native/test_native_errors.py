@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from kernel_calls import Layer, address, epilogue, pack_weight, sizes
 
-from bnnapps.export.runtime import structures as c
-from bnnapps.export.runtime.library import load_library
+from bnnapps.kernels import structures as c
+from bnnapps.kernels.library import load_library
 
 
 def refused(status: int, message: str, expected: int = c.INVALID_ARGUMENT) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kernel_calls import Backwards, Layer, Steps, epilogue, pack_last, unpack_last, using, words
 
 from bnnapps.export import runtime
-from bnnapps.export.runtime import structures as c
+from bnnapps.kernels import structures as c
 
 ISAS = runtime.available()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bnnapps.export import runtime
-from bnnapps.export.runtime import library
+from bnnapps.kernels import library
 
 
 @pytest.fixture

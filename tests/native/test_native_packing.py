@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from kernel_calls import Backwards, address, pack_last, sizes, unpack_last, using, words
 
 from bnnapps.export import runtime
-from bnnapps.export.runtime import structures as c
-from bnnapps.export.runtime.library import check, load_library
+from bnnapps.kernels import structures as c
+from bnnapps.kernels.library import check, load_library
 
 ISAS = runtime.available()
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45], np.float32)

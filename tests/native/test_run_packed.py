@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from packed_reference import weight_bits
 from packed_sessions import plain_session
 
-from bnnapps.export.runtime import library
 from bnnapps.export.runtime.functions import DOMAIN, VERSION, functions
+from bnnapps.kernels import library
 
 NATIVE = Path(__file__).parents[2] / "export" / "runtime" / "native"
 

@@ -49,6 +49,14 @@ typedef struct {
   int32_t threads; /* how many threads there are: a hint for how finely to cut */
 } bnn_pool;
 
+/* A pool for callers that have no threads of their own to lend, or have an OpenMP runtime. `team` calls `member` with
+ * the context in that many threads at once and returns when all are done: GOMP_parallel of the runtime that the process
+ * has already, whose threads would else wait in a loop for work beside ours. Null: threads are started. */
+typedef void (*bnn_team)(void (*member)(void* context), void* context, unsigned threads, unsigned flags);
+BNN_API bnn_status bnn_pool_create(int32_t threads, bnn_team team, bnn_pool** pool);
+/* No call that uses the pool may be running. */
+BNN_API void bnn_pool_destroy(bnn_pool* pool);
+
 BNN_API int32_t bnn_version(void);
 BNN_API const char* bnn_last_error(void);
 

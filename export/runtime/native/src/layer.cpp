@@ -1,9 +1,10 @@
 // Creation of layers: blocks of outputs, phases, panels of weights.
 #include "layer.h"
 
+#include <algorithm>
+#include <cstring>
 #include <string>
 
-#include <algorithm>
 #include "failure.h"
 #include "fit.h"
 
@@ -122,12 +123,6 @@ void Layer::make_phases() {
 
 namespace {
 
-// Where the tap of a kernel lies: its phase, and its number among the taps of that.
-struct TapPlace {
-  size_t phase = 0;
-  int64_t index = 0;
-};
-
 std::vector<TapPlace> tap_places(const std::vector<Phase>& phases, const Sizes& kernel) {
   std::vector<TapPlace> places(static_cast<size_t>(volume(kernel)));
   for (size_t p = 0; p < phases.size(); ++p) {
@@ -143,14 +138,98 @@ std::vector<TapPlace> tap_places(const std::vector<Phase>& phases, const Sizes& 
   return places;
 }
 
+// The stored bits of one filter, with room behind them to read whole words.
+class Row {
+ public:
+  explicit Row(int64_t bytes) : bytes_(bytes), copy_(plus(bytes, sizeof(uint64_t))) { copy_.clear(); }
+  void set(const uint8_t* bytes) { std::copy_n(bytes, bytes_, copy_.data()); }
+
+  // The bits first, first + step, ..., `count` of them (at most 32), as a word.
+  uint32_t every(int64_t step, int64_t first, int64_t count) const {
+    if (step == 9) return every_ninth(first, count);
+    uint32_t word = 0;
+    for (int64_t i = 0, at = first; i < count; ++i, at += step) {
+      word |= (copy_[static_cast<size_t>(at / 8)] >> (at % 8) & 1u) << i;
+    }
+    return word;
+  }
+
+ private:
+  // Kernels are 3x3 as a rule. The product moves the bits 9 k, for k = 0 to 6, to 56 + k; all its other terms lie
+  // below those at places of their own, or fall off the end.
+  uint32_t every_ninth(int64_t first, int64_t count) const {
+    constexpr uint64_t wanted = 0x0040201008040201, shifts = 0x0101010101010100;
+    uint32_t word = 0;
+    for (int64_t i = 0, at = first; i < count; i += 7, at += 63) {
+      uint64_t bits;
+      std::memcpy(&bits, copy_.data() + at / 8, sizeof(bits));
+      word |= static_cast<uint32_t>(((bits >> (at % 8)) & wanted) * shifts >> 56) << i;
+    }
+    return count < 32 ? word & ((1u << count) - 1) : word;
+  }
+
+  int64_t bytes_;
+  Buffer<uint8_t> copy_;
+};
+
 }  // namespace
 
-// Panels are first filled in their plain form, one bit at a time in the order of storage, then brought into the form
-// of the kernels.
-void Layer::fill_phases(const uint8_t* weight) {
-  const int64_t taps = volume(description_.window.kernel);
+// The words of a filter lie in one lane; all taps are in the only phase, in their order.
+void Layer::fill_by_word(const uint8_t* weight, const std::vector<Seat>& seats, Buffer<uint32_t>& plain) {
+  Phase& phase = phases_.front();
+  const int64_t taps = phase.tap_count(), blocks = static_cast<int64_t>(blocks_.size());
+  const int64_t group_channels = description_.channels / description_.groups;
+  const int64_t row_bytes = (group_channels * taps + 7) / 8;
+  Row row(row_bytes);
+  for (int64_t output = 0; output < description_.outputs; ++output) {
+    const auto [block, lane] = seats[static_cast<size_t>(output)];
+    row.set(weight + output * row_bytes);
+    int32_t base = 0;
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      int32_t tap_sum = 0;
+      for (int64_t word = 0; word < group_words_; ++word) {
+        const int64_t channel = word * 32, count = std::min<int64_t>(32, group_channels - channel);
+        const uint32_t bits = row.every(taps, channel * taps + tap, count);
+        plain[static_cast<size_t>((block * phase.words + tap * group_words_ + word) * lanes_ + lane)] = bits;
+        const int32_t high = __builtin_popcount(bits), terms = static_cast<int32_t>(count);
+        tap_sum += 2 * high - terms;
+        base += description_.codes == BNN_SIGNED ? terms : high;  // as in fill_by_bit
+      }
+      phase.tap_sums[static_cast<size_t>((tap * blocks + block) * lanes_ + lane)] = tap_sum;
+    }
+    phase.base[static_cast<size_t>(block * lanes_ + lane)] = base;
+  }
+}
+
+// A row of a transposed layer has the weights of one channel for all outputs: every bit goes to a lane of its own.
+void Layer::fill_by_bit(const uint8_t* weight, const std::vector<TapPlace>& places, const std::vector<Seat>& seats,
+                        std::vector<Buffer<uint32_t>>& plain) {
+  const int64_t taps = volume(description_.window.kernel), blocks = static_cast<int64_t>(blocks_.size());
   const int64_t group_channels = description_.channels / description_.groups;
   const int64_t group_outputs = description_.outputs / description_.groups;
+  const int64_t row_bytes = (group_outputs * taps + 7) / 8;
+  for (int64_t channel = 0; channel < description_.channels; ++channel) {
+    const uint8_t* bytes = weight + channel * row_bytes;
+    const int64_t group = channel / group_channels, of_group = channel % group_channels;
+    int64_t bit = 0;
+    for (int64_t column = 0; column < group_outputs; ++column) {
+      const auto [block, lane] = seats[static_cast<size_t>(group * group_outputs + column)];
+      for (int64_t tap = 0; tap < taps; ++tap, ++bit) {
+        const TapPlace place = places[static_cast<size_t>(tap)];
+        Phase& phase = phases_[place.phase];
+        const uint32_t high = bytes[bit / 8] >> (bit % 8) & 1u;
+        const int64_t word = place.index * group_words_ + of_group / 32;
+        plain[place.phase][static_cast<size_t>((block * phase.words + word) * lanes_ + lane)] |= high << (of_group % 32);
+        phase.tap_sums[static_cast<size_t>((place.index * blocks + block) * lanes_ + lane)] += high ? 1 : -1;
+        // Signed: z = terms - 2 * count. Unsigned: z = (number of +1 weights) - count.
+        phase.base[static_cast<size_t>(block * lanes_ + lane)] += description_.codes == BNN_SIGNED ? 1 : static_cast<int32_t>(high);
+      }
+    }
+  }
+}
+
+// Panels are first filled in their plain form, then brought into the form of the kernels.
+void Layer::fill_phases(const uint8_t* weight) {
   const int64_t blocks = static_cast<int64_t>(blocks_.size());
   const std::vector<TapPlace> places = tap_places(phases_, description_.window.kernel);
 
@@ -159,33 +238,15 @@ void Layer::fill_phases(const uint8_t* weight) {
     plain.emplace_back(times(times(phase.words, lanes_), blocks));
     plain.back().clear();
   }
-  // By output: its block and lane.
-  std::vector<std::pair<int64_t, int64_t>> seat(static_cast<size_t>(description_.outputs));
+  std::vector<Seat> seat(static_cast<size_t>(description_.outputs));
   for (int64_t b = 0; b < blocks; ++b) {
     for (int64_t lane = 0; lane < blocks_[b].valid; ++lane) seat[blocks_[b].first + lane] = {b, lane};
   }
 
-  const int64_t rows = description_.transposed ? description_.channels : description_.outputs;
-  const int64_t row_columns = description_.transposed ? group_outputs : group_channels;
-  const int64_t row_bytes = (row_columns * taps + 7) / 8;
-  for (int64_t row = 0; row < rows; ++row) {
-    const uint8_t* bytes = weight + row * row_bytes;
-    int64_t bit = 0;
-    for (int64_t column = 0; column < row_columns; ++column) {
-      const int64_t channel = description_.transposed ? row % group_channels : column;
-      const int64_t output = description_.transposed ? row / group_channels * group_outputs + column : row;
-      const auto [block, lane] = seat[static_cast<size_t>(output)];
-      for (int64_t tap = 0; tap < taps; ++tap, ++bit) {
-        const TapPlace place = places[static_cast<size_t>(tap)];
-        Phase& phase = phases_[place.phase];
-        const uint32_t high = bytes[bit / 8] >> (bit % 8) & 1u;
-        const int64_t word = place.index * group_words_ + channel / 32;
-        plain[place.phase][static_cast<size_t>((block * phase.words + word) * lanes_ + lane)] |= high << (channel % 32);
-        phase.tap_sums[static_cast<size_t>((place.index * blocks + block) * lanes_ + lane)] += high ? 1 : -1;
-        // Signed: z = terms - 2 * count. Unsigned: z = (number of +1 weights) - count.
-        phase.base[static_cast<size_t>(block * lanes_ + lane)] += description_.codes == BNN_SIGNED ? 1 : static_cast<int32_t>(high);
-      }
-    }
+  if (description_.transposed) {
+    fill_by_bit(weight, places, seat, plain);
+  } else {
+    fill_by_word(weight, seat, plain.front());
   }
   for (size_t p = 0; p < phases_.size(); ++p) {
     Phase& phase = phases_[p];

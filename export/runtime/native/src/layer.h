@@ -36,6 +36,15 @@ struct Phase {
   int64_t tap_count() const { return static_cast<int64_t>(taps[0].size() * taps[1].size() * taps[2].size()); }
 };
 
+// Where an output lies: its block, and its lane there.
+using Seat = std::pair<int64_t, int64_t>;
+
+// Where the tap of a kernel lies: its phase, and its number among the taps of that.
+struct TapPlace {
+  size_t phase = 0;
+  int64_t index = 0;
+};
+
 // What depends on the size of the input but not on its contents.
 struct Fit;
 
@@ -64,6 +73,9 @@ class Layer {
   void make_blocks();
   void make_phases();
   void fill_phases(const uint8_t* weight);
+  void fill_by_word(const uint8_t* weight, const std::vector<Seat>& seats, Buffer<uint32_t>& plain);
+  void fill_by_bit(const uint8_t* weight, const std::vector<TapPlace>& places, const std::vector<Seat>& seats,
+                   std::vector<Buffer<uint32_t>>& plain);
   std::shared_ptr<const Fit> fit(const Sizes& size) const;
   std::shared_ptr<const Fit> new_fit(const Sizes& size) const;
 

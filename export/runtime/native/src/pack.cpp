@@ -61,17 +61,37 @@ void pack(const float* x, const PackSize& s, const float* threshold, size_t thre
   });
 }
 
+// What eight bits stand for, for each of the 256 bytes.
+class Octets {
+ public:
+  explicit Octets(float low) {
+    for (int byte = 0; byte < 256; ++byte) {
+      for (int bit = 0; bit < 8; ++bit) floats_[byte][bit] = byte >> bit & 1 ? 1.0f : low;
+    }
+  }
+  void write(const uint32_t* bits, int64_t count, float* x) const {
+    for (int64_t c = 0; c < count; c += 8) {
+      const float* from = floats_[bits[c / 32] >> (c % 32) & 0xffu];
+      if (count - c >= 8) {
+        std::copy_n(from, 8, x + c);
+      } else {
+        std::copy_n(from, count - c, x + c);
+      }
+    }
+  }
+
+ private:
+  float floats_[256][8];
+};
+
 void unpack(const uint32_t* bits, const PackSize& s, float low, float* x, const bnn_pool* pool) {
   const int64_t words = static_cast<int64_t>(bnn_words(static_cast<size_t>(s.channels)));
   const int64_t positions = s.outer * s.inner;
   if (positions == 0) return;
   if (s.inner == 1) {
+    const Octets octets(low);
     parallel_ranges(pool, positions, std::max<int64_t>(1, least_floats / s.channels), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        for (int64_t c = 0; c < s.channels; ++c) {
-          x[i * s.channels + c] = bits[i * words + c / 32] >> (c % 32) & 1u ? 1.0f : low;
-        }
-      }
+      for (int64_t i = begin; i < end; ++i) octets.write(bits + i * words, s.channels, x + i * s.channels);
     });
     return;
   }

@@ -1,4 +1,4 @@
-"""The structures and functions of `native/include/bnn.h` for ctypes."""
+"""The structures and functions of `export/runtime/native/include/bnn.h` for ctypes."""
 
 from __future__ import annotations
 
@@ -133,6 +133,8 @@ _STATUS = c_int
 _POOL = POINTER(Pool)
 
 SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "bnn_pool_create": (_STATUS, [c_int32, c_void_p, POINTER(_POOL)]),
+    "bnn_pool_destroy": (None, [_POOL]),
     "bnn_version": (c_int32, []),
     "bnn_last_error": (c_char_p, []),
     "bnn_available": (c_char_p, []),

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from bnnapps.errors import BnnappsError
-from bnnapps.export.runtime.structures import OK, declare
+from bnnapps.kernels.structures import OK, declare
 
 _NAMES = {"darwin": "libbnnapps.dylib", "win32": "bnnapps.dll"}
 FILE_NAME = _NAMES.get(sys.platform, "libbnnapps.so")
@@ -26,11 +26,11 @@ class RuntimeLibraryError(BnnappsError):
 @functools.cache
 def library_path() -> Path | None:
     """The shared library that was installed with this package; None where none was built."""
-    beside = Path(__file__).with_name(FILE_NAME)
-    if beside.is_file():
-        return beside
+    wanted = ("bnnapps", "export", "runtime", FILE_NAME)  # beside the sources that it was built from
+    installed = Path(__file__).parents[2].joinpath(*wanted)
+    if installed.is_file():
+        return installed
     # An editable installation leaves the sources where they are and puts what was built among the installed packages.
-    wanted = ("bnnapps", "export", "runtime", FILE_NAME)
     try:
         files = importlib.metadata.distribution("bnnapps").files
     except importlib.metadata.PackageNotFoundError:
@@ -44,7 +44,7 @@ def library_path() -> Path | None:
 
 @functools.cache
 def load_library() -> ctypes.CDLL:
-    """The library with typed functions (see `native/include/bnn.h`).
+    """The library with typed functions (see `export/runtime/native/include/bnn.h`).
 
     Raises:
         RuntimeLibraryError: it was not built, does not load, or is of another version.
