@@ -2,138 +2,127 @@
 // unnamed namespace by each kernel file, behind its definitions of Ints, Floats and the functions on them: every
 // instruction set must keep a copy of its own, or the linker would choose one for all.
 
+// Writes a bit per lane: `high` has those of a vector in its lowest bits.
 template <int Vectors>
-inline void finish_bits(const Strip& s, int64_t i, const Position& p, const Ints (&count)[Vectors]) {
-  const int32_t* limit = s.limit + p.border * s.border_stride;
-  uint32_t* y = s.bits + (s.bits_local ? i : p.y) * s.bits_stride;
-  for (int word = 0; word < Vectors * width / 32; ++word) {
+inline void store_bits(const Strip& s, int64_t i, const uint32_t (&high)[Vectors]) {
+  constexpr int words = Vectors * width / 32, per_word = 32 / width;
+  uint32_t* to = s.bits + (s.bits_local ? i : s.positions[i].y) * s.bits_stride;
+  if constexpr (width == 16 && words == 1) {
+    // Mask registers can be stored, but not joined cheaply.
+    const uint16_t low = static_cast<uint16_t>(high[0]), behind = static_cast<uint16_t>(high[1]);
+    std::memcpy(to, &low, sizeof low);
+    std::memcpy(reinterpret_cast<uint16_t*>(to) + 1, &behind, sizeof behind);
+    return;
+  }
+#pragma GCC unroll 2
+  for (int word = 0; word < words; ++word) {
     uint32_t bits = 0;
-    for (int v = 0; v < 32 / width; ++v) {
-      const int at = word * (32 / width) + v;
-      bits |= not_above(count[at], load_ints(limit + at * width)) << (v * width);
-    }
-    if (word * 32 < s.valid) y[word] = bits;
+#pragma GCC unroll 8
+    for (int v = 0; v < per_word; ++v) bits |= high[word * per_word + v] << (v * width);
+    if (word * 32 < s.valid) to[word] = bits;
   }
 }
 
+// Turns sums into z.
 template <int Vectors>
-inline void finish_ints(const Strip& s, int64_t i, const Position& p, const Ints (&count)[Vectors]) {
-  const int32_t* base = s.base + p.border * s.border_stride;
-  int32_t* y = static_cast<int32_t*>(s.y) + (s.y_local ? i : p.y) * s.y_stride;
-  alignas(64) int32_t part[most_lanes];
-  const bool whole = s.valid == Vectors * width;
-  int32_t* to = whole ? y : part;
-  for (int v = 0; v < Vectors; ++v) {
-    store_ints(to + v * width, subtract(load_ints(base + v * width), shift_left(count[v], s.shift)));
-  }
-  if (!whole) std::memcpy(y, part, static_cast<size_t>(s.valid) * sizeof *y);
-}
-
-// Applies a step with a parameter per lane to all positions of a tile, so that the parameters are loaded once.
-template <int Positions, int Vectors, typename Step>
-inline void each_value(Floats (&value)[Positions][Vectors], const float* parameter, Step step) {
-  if (parameter == nullptr) return;
+inline void complete(const Strip& s, const Position& p, Ints (&sum)[Vectors]) {
+  const int32_t* odd = s.odd == nullptr ? nullptr : s.odd + p.border;
 #pragma GCC unroll 16
   for (int v = 0; v < Vectors; ++v) {
-    const Floats p = load_floats(parameter + v * width);
-#pragma GCC unroll 8
-    for (int m = 0; m < Positions; ++m) value[m][v] = step(value[m][v], p);
+    sum[v] = shift_left(sum[v], s.shift);
+    if (odd != nullptr) sum[v] = add_ints(sum[v], load_ints(odd + v * width));
   }
+}
+
+template <int Vectors>
+inline void store_sums(const Strip& s, int64_t i, const Ints (&z)[Vectors]) {
+  int32_t* y = static_cast<int32_t*>(s.y) + (s.y_local ? i : s.positions[i].y) * s.y_stride;
+  const bool whole = s.valid == Vectors * width;
+#pragma GCC unroll 16
+  for (int v = 0; v < Vectors; ++v) {
+    whole ? store_ints(y + v * width, z[v]) : store_first_ints(y + v * width, z[v], s.valid - v * width);
+  }
+}
+
+// Applies a step with a parameter per lane. The parameters stay in memory, next to the processor: in registers they
+// would push out the sums of a tile.
+template <int Vectors, typename Step>
+inline void each_value(Floats (&value)[Vectors], const float* parameter, Step step) {
+  if (parameter == nullptr) return;
+#pragma GCC unroll 16
+  for (int v = 0; v < Vectors; ++v) value[v] = step(value[v], load_floats(parameter + v * width));
 }
 
 template <int Vectors>
 inline void add_residual(const Strip& s, int64_t i, Floats (&value)[Vectors]) {
   const float* residual = s.residual + (s.residual_local ? i : s.positions[i].y) * s.residual_stride;
-  alignas(64) float part[most_lanes];
-  if (s.valid != Vectors * width) {
-    std::memset(part, 0, sizeof part);
-    std::memcpy(part, residual, static_cast<size_t>(s.valid) * sizeof *residual);
-    residual = part;
-  }
+  const bool whole = s.valid == Vectors * width;
 #pragma GCC unroll 16
-  for (int v = 0; v < Vectors; ++v) value[v] = add(value[v], load_floats(residual + v * width));
+  for (int v = 0; v < Vectors; ++v) {
+    const float* from = residual + v * width;
+    value[v] = add(value[v], whole ? load_floats(from) : load_first(from, s.valid - v * width));
+  }
 }
 
 template <int Vectors>
 inline void store_values(const Strip& s, int64_t i, const Floats (&value)[Vectors]) {
   float* y = static_cast<float*>(s.y) + (s.y_local ? i : s.positions[i].y) * s.y_stride;
-  alignas(64) float part[most_lanes];
   const bool whole = s.valid == Vectors * width;
-  float* to = whole ? y : part;
 #pragma GCC unroll 16
-  for (int v = 0; v < Vectors; ++v) store_floats(to + v * width, value[v]);
-  if (!whole) std::memcpy(y, part, static_cast<size_t>(s.valid) * sizeof *y);
+  for (int v = 0; v < Vectors; ++v) {
+    whole ? store_floats(y + v * width, value[v]) : store_first(y + v * width, value[v], s.valid - v * width);
+  }
 }
 
 template <int Vectors>
-inline void store_next_bits(const Strip& s, int64_t i, const Floats (&value)[Vectors]) {
-  uint32_t* words = s.bits + (s.bits_local ? i : s.positions[i].y) * s.bits_stride;
-  for (int word = 0; word < Vectors * width / 32; ++word) {
-    uint32_t bits = 0;
-    for (int v = 0; v < 32 / width; ++v) {
-      const int at = word * (32 / width) + v;
-      bits |= not_below(value[at], load_floats(s.next + at * width)) << (v * width);
-    }
-    if (word * 32 < s.valid) words[word] = bits;
-  }
-}
-
-template <int Positions, int Vectors>
-inline void finish_floats(const Strip& s, int64_t first, const Ints (&count)[Positions][Vectors]) {
-  Floats value[Positions][Vectors];
-#pragma GCC unroll 8
-  for (int m = 0; m < Positions; ++m) {
-    const int32_t* base = s.base + s.positions[first + m].border * s.border_stride;
+inline void finish_floats(const Strip& s, int64_t i, Ints (&sum)[Vectors]) {
+  if (s.odd != nullptr) complete(s, s.positions[i], sum);
+  Floats value[Vectors];
 #pragma GCC unroll 16
-    for (int v = 0; v < Vectors; ++v) {
-      value[m][v] = to_floats(subtract(load_ints(base + v * width), shift_left(count[m][v], s.shift)));
-    }
-  }
+  for (int v = 0; v < Vectors; ++v) value[v] = to_floats(sum[v]);
   each_value(value, s.scale, multiply);
   each_value(value, s.bias, add);
-  if (s.residual != nullptr) {
-#pragma GCC unroll 8
-    for (int m = 0; m < Positions; ++m) add_residual(s, first + m, value[m]);
-  }
+  if (s.residual != nullptr) add_residual(s, i, value);
   each_value(value, s.before, add);
   each_value(value, s.slope, scale_negative);
   each_value(value, s.after, add);
-  if (s.y != nullptr) {
-#pragma GCC unroll 8
-    for (int m = 0; m < Positions; ++m) store_values(s, first + m, value[m]);
-  }
-  if (s.bits != nullptr) {
-#pragma GCC unroll 8
-    for (int m = 0; m < Positions; ++m) store_next_bits(s, first + m, value[m]);
-  }
+  if (s.y != nullptr) store_values(s, i, value);
+  if (s.bits == nullptr) return;
+  uint32_t high[Vectors];
+#pragma GCC unroll 16
+  for (int v = 0; v < Vectors; ++v) high[v] = not_below(value[v], load_floats(s.next + v * width));
+  store_bits(s, i, high);
 }
 
-// Asks for the lines of y and of the residual that `finish` will touch. Positions lie far apart there, where the
-// processor's own prefetching does not follow.
-template <bnn_output Output>
-inline void prefetch(const Strip& s, int64_t i) {
-  if constexpr (Output == BNN_BITS) return;
-  const Position& p = s.positions[i];
-  if (s.y != nullptr && !s.y_local) {
-    const float* y = static_cast<const float*>(s.y) + p.y * s.y_stride;
-    for (int64_t at = 0; at < s.valid; at += 16) __builtin_prefetch(y + at, 1);
-  }
-  if (Output == BNN_FLOAT32 && s.residual != nullptr && !s.residual_local) {
-    const float* residual = s.residual + p.y * s.residual_stride;
-    for (int64_t at = 0; at < s.valid; at += 16) __builtin_prefetch(residual + at, 0);
-  }
-}
-
-// The counts of the positions of a tile, from number `first` of the strip on.
+// The sums of the positions of a tile, from number `first` of the strip on.
 template <bnn_output Output, int Positions, int Vectors>
-inline void finish(const Strip& s, int64_t first, const Ints (&count)[Positions][Vectors]) {
-  if constexpr (Output == BNN_FLOAT32) return finish_floats(s, first, count);
+inline void finish(const Strip& s, int64_t first, Ints (&sum)[Positions][Vectors]) {
 #pragma GCC unroll 8
   for (int m = 0; m < Positions; ++m) {
-    const Position& p = s.positions[first + m];
-    if constexpr (Output == BNN_BITS) finish_bits<Vectors>(s, first + m, p, count[m]);
-    if constexpr (Output == BNN_INT32) finish_ints<Vectors>(s, first + m, p, count[m]);
+    if constexpr (Output == BNN_BITS) {
+      uint32_t high[Vectors];
+#pragma GCC unroll 16
+      for (int v = 0; v < Vectors; ++v) high[v] = not_above(zero_ints(), sum[m][v]);
+      store_bits(s, first + m, high);
+    } else if constexpr (Output == BNN_FLOAT32) {
+      finish_floats(s, first + m, sum[m]);
+    } else {
+      complete(s, s.positions[first + m], sum[m]);
+      store_sums(s, first + m, sum[m]);
+    }
   }
+}
+
+// The same from counts of mismatches.
+template <bnn_output Output, int Positions, int Vectors>
+inline void finish_counts(const Strip& s, int64_t first, Ints (&count)[Positions][Vectors]) {
+#pragma GCC unroll 8
+  for (int m = 0; m < Positions; ++m) {
+    const int32_t* start = s.start + s.positions[first + m].border;
+#pragma GCC unroll 16
+    for (int v = 0; v < Vectors; ++v) count[m][v] = subtract(load_ints(start + v * width), count[m][v]);
+  }
+  finish<Output>(s, first, count);
 }
 
 // Strips whose lanes have activation words of their own (depthwise layers and narrow groups).
@@ -153,7 +142,7 @@ inline void lane_strip_of(Strip s) {
         }
       }
     }
-    finish<Output>(s, i, count);
+    finish_counts<Output>(s, i, count);
   }
 }
 

@@ -78,6 +78,27 @@ void make_base(PhaseFit& fit, const Phase& phase, int64_t factor) {
   }
 }
 
+// Brings a finished base into the form of the strips.
+void prepare(PhaseFit& fit, int64_t entries, int shift) {
+  const int64_t count = static_cast<int64_t>(fit.base.size());
+  fit.start = Buffer<int32_t>(count);
+  if (shift > 0) fit.odd = Buffer<int32_t>(count);
+  for (size_t i = 0; i < fit.base.size(); ++i) {
+    fit.start[i] = fit.base[i] >> shift;
+    if (shift > 0) fit.odd[i] = fit.base[i] & 1;
+  }
+  for (int d = most_dimensions - 1; d >= 0; --d) {
+    for (int64_t& border : fit.axes[d].border) border *= entries;
+    entries *= fit.classes[d];
+  }
+  const Axis& last = fit.axes[2];
+  fit.regular = true;
+  for (size_t j = 2; j < last.start.size(); ++j) {
+    fit.regular = fit.regular && last.start[j] - last.start[j - 1] == last.start[1] - last.start[0] &&
+                  last.place[j] - last.place[j - 1] == last.place[1] - last.place[0];
+  }
+}
+
 }  // namespace
 
 std::shared_ptr<const Fit> Layer::new_fit(const Sizes& size) const {
@@ -110,6 +131,7 @@ std::shared_ptr<const Fit> Layer::new_fit(const Sizes& size) const {
       make_runs(phase, fit->padded, words_per_position(), group_words_,
                 feed_ == Feed::whole && description_.groups == 1);
       make_base(phase, phases_[p], factor);
+      prepare(phase, static_cast<int64_t>(phases_[p].base.size()), description_.codes == BNN_SIGNED);
     }
     fit->phases.push_back(std::move(phase));
   }

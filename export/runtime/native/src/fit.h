@@ -14,6 +14,8 @@ struct PhaseFit {
   int64_t run_words = 0;
   Sizes classes{1, 1, 1};     // of borders, by dimension
   Buffer<int32_t> base;       // by class (row-major over the dimensions), block and lane
+  Buffer<int32_t> start, odd; // base = (start << shift) + odd, for the strips
+  bool regular = false;       // along the last dimension neither windows nor outputs change their distances
   int64_t outputs() const { return axes[0].count() * axes[1].count() * axes[2].count(); }
   int64_t class_count() const { return classes[0] * classes[1] * classes[2]; }
 };

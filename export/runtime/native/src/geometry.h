@@ -44,7 +44,7 @@ int64_t volume(const Sizes& size);
 struct Axis {
   std::vector<int64_t> start, place, offset;
   std::vector<int64_t> tap;                    // the kernel coordinate of every offset
-  std::vector<int64_t> border;                 // by output: its class
+  std::vector<int64_t> border;                 // by output: its class, or where the entries of that begin
   std::vector<std::vector<uint8_t>> outside;   // by class and tap
 
   int64_t count() const { return static_cast<int64_t>(start.size()); }

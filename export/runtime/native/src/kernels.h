@@ -17,16 +17,19 @@ constexpr int64_t most_lanes = 64;
 struct Position {
   const uint32_t* x;
   int64_t y;       // index among all output positions
-  int64_t border;  // class of its border
+  int64_t border;  // where the entries of its border class begin, in Strip::start and Strip::odd
 };
 
 // A strip: some output positions times one block of outputs.
 //
-//   count[i][lane] = sum over runs r and words k of popcount(x[i][r + k] ^ panel[r][k][lane])
-//   z = base[border][lane] - (count << shift)
+//   sum[i][lane] = start[border + lane] - sum over runs r and words k of popcount(x[i][r + k] ^ panel[r][k][lane])
 //
-// followed by the epilogue of bnn.h. The vectors have one entry per lane of the block, those of lanes that do not exist
-// included: their limit is -1 and their `next` is NaN, so that their bits are 0.
+//   BNN_BITS       bit = sum >= 0: the threshold is part of `start`
+//   otherwise      z = (sum << shift) + odd[border + lane], followed by the epilogue of bnn.h
+//
+// Where `odd` is null z is even, if it is shifted at all, and `scale` contains the factor 1 << shift. The vectors have
+// one entry per lane of the block, those of lanes that do not exist included: for BNN_BITS their `start` is -1, and
+// their `next` is NaN, so that their bits are 0.
 struct Strip {
   const Position* positions;
   int64_t count;
@@ -38,9 +41,7 @@ struct Strip {
   int64_t lanes;              // of the panel: 32 or 64
   int64_t valid;              // of them, how many outputs exist
 
-  const int32_t* base;
-  const int32_t* limit;       // BNN_BITS: bit = count <= limit[border][lane]
-  int64_t border_stride;      // entries of base and limit per class
+  const int32_t *start, *odd;
   int shift;
 
   bnn_output output;

@@ -12,6 +12,7 @@ namespace {
 using namespace bnn;
 
 #include "lanes_avx2.inl"
+#include "tails_plain.inl"
 #include "epilogue.inl"
 #include "packing.inl"
 #include "transpose_avx.inl"
@@ -105,13 +106,12 @@ inline void count_tile(const Strip& s, int64_t first, int32_t (&count)[Positions
 template <bnn_output Output, int Positions, int Halves>
 __attribute__((noinline)) void tile(const Strip& strip, int64_t first) {
   const Strip s = strip;  // by value, so that no store of the epilogue can change it
-  for (int m = 0; m < Positions; ++m) prefetch<Output>(s, first + m);
   alignas(32) int32_t count[Positions][Halves * 32];
   count_tile<Positions, Halves>(s, first, count);
   for (int m = 0; m < Positions; ++m) {
     Ints vectors[1][Halves * 4];
     for (int v = 0; v < Halves * 4; ++v) vectors[0][v] = load_ints(count[m] + v * 8);
-    finish<Output>(s, first + m, vectors);
+    finish_counts<Output>(s, first + m, vectors);
   }
 }
 

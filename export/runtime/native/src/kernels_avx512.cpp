@@ -22,12 +22,14 @@ constexpr int64_t block = 32;
 #define PIN(value) asm("" : "+v"(value))
 
 template <int Positions>
-inline void count_tile(const Strip& s, int64_t first, Ints (&count)[Positions][2]) {
+inline void sum_tile(const Strip& s, int64_t first, Ints (&sum)[Positions][2]) {
   const uint32_t* x[Positions];
 #pragma GCC unroll 8
   for (int m = 0; m < Positions; ++m) {
-    x[m] = s.positions[first + m].x + s.x_offset;
-    count[m][0] = count[m][1] = zero_ints();
+    const Position& p = s.positions[first + m];
+    x[m] = p.x + s.x_offset;
+    sum[m][0] = load_ints(s.start + p.border);
+    sum[m][1] = load_ints(s.start + p.border + width);
   }
   const uint32_t* panel = static_cast<const uint32_t*>(s.panel);
   for (int64_t r = 0; r < s.run_count; ++r) {
@@ -37,10 +39,10 @@ inline void count_tile(const Strip& s, int64_t first, Ints (&count)[Positions][2
 #pragma GCC unroll 8
       for (int m = 0; m < Positions; ++m) {
         const Ints a = _mm512_set1_epi32(static_cast<int>(x[m][k]));
-        count[m][0] = add_mismatches(count[m][0], a, w0);
-        count[m][1] = add_mismatches(count[m][1], a, w1);
-        PIN(count[m][0]);
-        PIN(count[m][1]);
+        sum[m][0] = subtract(sum[m][0], _mm512_popcnt_epi32(_mm512_xor_si512(a, w0)));
+        sum[m][1] = subtract(sum[m][1], _mm512_popcnt_epi32(_mm512_xor_si512(a, w1)));
+        PIN(sum[m][0]);
+        PIN(sum[m][1]);
       }
     }
   }
@@ -50,10 +52,9 @@ template <bnn_output Output, int Positions>
 __attribute__((noinline)) void tiles(const Strip& strip, int64_t first, int64_t end) {
   const Strip s = strip;  // by value, so that no store of the epilogue can change it
   for (; first < end; first += Positions) {
-    for (int m = 0; m < Positions; ++m) prefetch<Output>(s, first + m);
-    Ints count[Positions][2];
-    count_tile<Positions>(s, first, count);
-    finish<Output>(s, first, count);
+    Ints sum[Positions][2];
+    sum_tile(s, first, sum);
+    finish<Output>(s, first, sum);
   }
 }
 

@@ -10,6 +10,7 @@ namespace {
 using namespace bnn;
 
 #include "lanes_neon.inl"
+#include "tails_plain.inl"
 #include "epilogue.inl"
 #include "packing.inl"
 #include "transpose_plain.inl"
@@ -61,10 +62,9 @@ template <bnn_output Output, int Positions>
 __attribute__((noinline)) void tiles(const Strip& strip, int64_t first, int64_t end) {
   const Strip s = strip;  // by value, so that no store of the epilogue can change it
   for (; first < end; first += Positions) {
-    for (int m = 0; m < Positions; ++m) prefetch<Output>(s, first + m);
     Ints count[Positions][vectors];
     count_tile<Positions>(s, first, count);
-    finish<Output>(s, first, count);
+    finish_counts<Output>(s, first, count);
   }
 }
 

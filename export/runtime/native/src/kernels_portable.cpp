@@ -31,11 +31,14 @@ inline Ints load_words(const uint32_t* from) {
   return each<Ints>([&](int i) { return static_cast<int32_t>(from[i]); });
 }
 inline void store_ints(int32_t* to, Ints a) { std::memcpy(to, a.lane, sizeof a.lane); }
+inline Ints add_ints(Ints a, Ints b) {
+  return each<Ints>([&](int i) { return a.lane[i] + b.lane[i]; });
+}
 inline Ints subtract(Ints a, Ints b) {
   return each<Ints>([&](int i) { return a.lane[i] - b.lane[i]; });
 }
 inline Ints shift_left(Ints a, int by) {
-  return each<Ints>([&](int i) { return a.lane[i] << by; });
+  return each<Ints>([&](int i) { return a.lane[i] * (1 << by); });
 }
 inline Floats to_floats(Ints a) {
   return each<Floats>([&](int i) { return static_cast<float>(a.lane[i]); });
@@ -90,6 +93,7 @@ inline Ints add_mismatches(Ints count, Ints x, Ints w) {
   });
 }
 
+#include "tails_plain.inl"
 #include "epilogue.inl"
 #include "packing.inl"
 #include "transpose_plain.inl"
@@ -116,7 +120,7 @@ void strip_of(Strip s) {
         for (int64_t lane = 0; lane < block; ++lane) count[0][lane / width].lane[lane % width] += byte_sum(bytes[lane]);
       }
     }
-    finish<Output>(s, i, count);
+    finish_counts<Output>(s, i, count);
   }
 }
 

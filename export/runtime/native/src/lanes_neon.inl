@@ -8,6 +8,7 @@ inline Ints zero_ints() { return vdupq_n_s32(0); }
 inline Ints load_ints(const int32_t* from) { return vld1q_s32(from); }
 inline Ints load_words(const uint32_t* from) { return vreinterpretq_s32_u32(vld1q_u32(from)); }
 inline void store_ints(int32_t* to, Ints a) { vst1q_s32(to, a); }
+inline Ints add_ints(Ints a, Ints b) { return vaddq_s32(a, b); }
 inline Ints subtract(Ints a, Ints b) { return vsubq_s32(a, b); }
 inline Ints shift_left(Ints a, int by) { return vshlq_s32(a, vdupq_n_s32(by)); }
 inline Floats load_floats(const float* from) { return vld1q_f32(from); }

@@ -7,6 +7,7 @@
 #include "failure.h"
 #include "kernels.h"
 #include "parallel.h"
+#include "steps.h"
 
 namespace bnn {
 
@@ -36,7 +37,8 @@ class Product {
   const Kernels& kernels_;
   int64_t words_, lanes_, blocks_, panel_words_;
   Buffer<uint32_t> plain_, panels_;
-  Buffer<int32_t> base_;
+  int shift_;
+  Buffer<int32_t> start_, odd_;
   Buffer<float> scale_, threshold_;  // of one block; the second copy of `threshold_` is for the last block
 };
 
@@ -72,9 +74,15 @@ Product::Product(const bnn_matmul_shape& s, const uint32_t* a, const uint32_t* w
   times(times(times(s.batch, s.rows), words_), sizeof(uint32_t));
   panels_ = Buffer<uint32_t>(times(times(s.batch, blocks_), panel_words_));
   if (kernels_.make_panel != nullptr) plain_ = Buffer<uint32_t>(times(padded, words_));
-  base_ = Buffer<int32_t>(padded);
+  start_ = Buffer<int32_t>(padded);
+  shift_ = s.codes == BNN_SIGNED;
+  const bool odd = shift_ > 0 && (s.terms % 2 != 0 || too_large_to_double(s.scale));
+  if (odd) {
+    odd_ = Buffer<int32_t>(lanes_);
+    std::fill_n(odd_.data(), lanes_, static_cast<int32_t>(s.terms % 2));
+  }
   scale_ = Buffer<float>(lanes_);
-  std::fill_n(scale_.data(), lanes_, s.scale);
+  std::fill_n(scale_.data(), lanes_, shift_ > 0 && !odd ? 2.0f * s.scale : s.scale);
   threshold_ = Buffer<float>(2 * lanes_);
   std::fill_n(threshold_.data(), 2 * lanes_, s.threshold);
   // Nothing is at least NaN: columns that do not exist get bit 0.
@@ -86,16 +94,16 @@ void Product::make_panel(int64_t batch, int64_t block) {
   const int64_t index = batch * blocks_ + block;
   uint32_t* panel = panels_.data() + index * panel_words_;
   uint32_t* plain = plain_.size() > 0 ? plain_.data() + index * words_ * lanes_ : panel;
-  int32_t* base = base_.data() + index * lanes_;
+  int32_t* start = start_.data() + index * lanes_;
   const uint32_t* rows = w_ + (batch * s_.columns + block * lanes_) * words_;
   const int64_t count = valid(block);
   for (int64_t k = 0; k < words_; ++k) {
     for (int64_t lane = 0; lane < lanes_; ++lane) plain[k * lanes_ + lane] = lane < count ? rows[lane * words_ + k] : 0u;
   }
   for (int64_t lane = 0; lane < lanes_; ++lane) {
-    base[lane] = lane >= count                ? 0
-                 : s_.codes == BNN_SIGNED ? static_cast<int32_t>(s_.terms)
-                                              : ones(rows + lane * words_, words_);
+    start[lane] = lane >= count                ? 0
+                  : s_.codes == BNN_SIGNED ? static_cast<int32_t>(s_.terms >> 1)
+                                               : ones(rows + lane * words_, words_);
   }
   if (plain != panel) kernels_.make_panel(plain, words_, lanes_, panel);
 }
@@ -114,8 +122,9 @@ void Product::rows(int64_t batch, int64_t block, int64_t begin, int64_t end) con
   strip.panel = panels_.data() + index * panel_words_;
   strip.lanes = lanes_;
   strip.valid = valid(block);
-  strip.base = base_.data() + index * lanes_;
-  strip.shift = s_.codes == BNN_SIGNED;
+  strip.start = start_.data() + index * lanes_;
+  strip.odd = odd_.size() > 0 ? odd_.data() : nullptr;
+  strip.shift = shift_;
   strip.output = s_.output == BNN_INT32 ? BNN_INT32 : BNN_FLOAT32;
   strip.scale = scale_.data();
   if (s_.output == BNN_BITS) {

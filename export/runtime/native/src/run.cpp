@@ -33,6 +33,8 @@ class Run {
   const Fit& fit_;
   const bnn_epilogue& epilogue_;
   const int64_t batch_, output_positions_, output_words_, words_;  // words_: of an input position
+  const int shift_;
+  const bool odd_;  // whether sums may be odd
   Steps steps_;
   std::vector<Buffer<int32_t>> limits_;  // by phase
   Buffer<uint32_t> copy_;
@@ -43,6 +45,17 @@ class Run {
   bool channels_first_, merges_;
 };
 
+namespace {
+
+// Sums of an even number of codes -1 and +1 are even, padded positions included.
+bool odd_terms(const Layer::Description& d) { return d.channels / d.groups % 2 != 0; }
+
+bool too_large(const bnn_epilogue& e) {
+  return e.output == BNN_FLOAT32 && e.scale != nullptr && std::any_of(e.scale, e.scale + e.scales, too_large_to_double);
+}
+
+}  // namespace
+
 Run::Run(const Layer& layer, const Fit& fit, int64_t batch, const bnn_epilogue& epilogue)
     : layer_(layer),
       fit_(fit),
@@ -51,8 +64,9 @@ Run::Run(const Layer& layer, const Fit& fit, int64_t batch, const bnn_epilogue& 
       output_positions_(volume(fit.output)),
       output_words_(static_cast<int64_t>(bnn_words(static_cast<size_t>(layer.description_.outputs)))),
       words_(layer.words_per_position()),
-      steps_(epilogue, layer.blocks_, layer.lanes_) {
-  const Layer::Description& d = layer.description_;
+      shift_(layer.description_.codes == BNN_SIGNED),
+      odd_(shift_ > 0 && epilogue.output != BNN_BITS && (odd_terms(layer.description_) || too_large(epilogue))),
+      steps_(epilogue, layer.blocks_, layer.lanes_, odd_ ? 0 : shift_) {
   const int64_t padded = times(times(batch, volume(fit.padded)), times(layer.words_per_position(), sizeof(uint32_t)));
   if (fit.copies) copy_ = Buffer<uint32_t>(padded / sizeof(uint32_t));
   bits_out_ = epilogue.output == BNN_BITS      ? static_cast<uint32_t*>(epilogue.y)
@@ -63,7 +77,7 @@ Run::Run(const Layer& layer, const Fit& fit, int64_t batch, const bnn_epilogue& 
             std::any_of(layer.blocks_.begin(), layer.blocks_.end(), [](const Block& b) { return b.first % 32 != 0; });
   if (epilogue.output == BNN_BITS) {
     for (const PhaseFit& phase : fit.phases) {
-      limits_.push_back(limits(phase.base, epilogue.threshold, layer.blocks_, layer.lanes_, d.codes == BNN_SIGNED));
+      limits_.push_back(limits(phase.base, epilogue.threshold, layer.blocks_, layer.lanes_, shift_));
     }
   }
 }
@@ -76,7 +90,10 @@ void Run::cut(const bnn_pool* pool) {
     c.first_task = tasks_;
     c.positions = batch_ * phase.outputs();
     if (c.positions > 0) {
-      c.chunks = (c.positions + strip_positions - 1) / strip_positions;
+      // Rows of a page or more: fewer of them at a time are easier to follow for the memory.
+      const bool wide = epilogue_.output != BNN_BITS && !channels_first_ && layer_.description_.outputs >= 1024;
+      const int64_t most = wide ? strip_positions / 2 : strip_positions;
+      c.chunks = (c.positions + most - 1) / most;
       c.parts = merges_ ? 1 : std::min(blocks, std::max<int64_t>(1, wanted / c.chunks));
       if (c.chunks * c.parts < wanted) {
         c.chunks = std::max(c.chunks, std::min((c.positions + tile - 1) / tile, wanted / c.parts));
@@ -117,12 +134,19 @@ void Run::place(const PhaseFit& phase, int64_t first, int64_t count, Position* p
     const int64_t line = (n * fit_.padded[0] + a.start[i] + fit_.before[0]) * fit_.padded[1] + b.start[j] + fit_.before[1];
     const uint32_t* x = input_ + (line * fit_.padded[2] + fit_.before[2]) * words;
     const int64_t y = ((n * fit_.output[0] + a.place[i]) * fit_.output[1] + b.place[j]) * fit_.output[2];
-    const int64_t border = (a.border[i] * phase.classes[1] + b.border[j]) * phase.classes[2];
+    const int64_t border = a.border[i] + b.border[j];
     // By pointer: what is stored could be an entry of these vectors for all that the compiler knows.
     const int64_t *start = c.start.data() + k, *places = c.place.data() + k, *borders = c.border.data() + k;
     const int64_t part = std::min(c.count() - k, count - filled);
-    for (int64_t at = 0; at < part; ++at) {
-      positions[filled + at] = {x + start[at] * words, y + places[at], border + borders[at]};
+    Position* to = positions + filled;
+    if (phase.regular && c.count() > 1) {
+      const int64_t x_step = (c.start[1] - c.start[0]) * words, y_step = c.place[1] - c.place[0];
+      const uint32_t* from = x + start[0] * words;
+      for (int64_t at = 0, place = y + places[0]; at < part; ++at, from += x_step, place += y_step) {
+        to[at] = {from, place, border + borders[at]};
+      }
+    } else {
+      for (int64_t at = 0; at < part; ++at) to[at] = {x + start[at] * words, y + places[at], border + borders[at]};
     }
     filled += part;
     k = 0;
@@ -147,10 +171,10 @@ void Run::task(int64_t index) const {
   strip.run_words = fit.run_words;
   strip.lanes = layer_.lanes_;
   const int64_t blocks = static_cast<int64_t>(layer_.blocks_.size());
-  strip.border_stride = blocks * layer_.lanes_;
-  strip.base = fit.base.data();
-  strip.limit = epilogue_.output == BNN_BITS ? limits_[p].data() : nullptr;
-  strip.shift = layer_.description_.codes == BNN_SIGNED;
+  strip.run_step = blocks * layer_.lanes_;
+  strip.start = epilogue_.output == BNN_BITS ? limits_[p].data() : fit.start.data();
+  strip.odd = odd_ ? fit.odd.data() : nullptr;
+  strip.shift = shift_;
   strip.output = epilogue_.output;
   if (merges_) {
     for (int64_t i = 0; i < strip.count; ++i) std::fill_n(bits_out_ + positions[i].y * output_words_, output_words_, 0u);
@@ -164,11 +188,10 @@ void Run::block(const Phase& phase, Strip strip, int64_t b) const {
   const int64_t outputs = layer_.description_.outputs;
   strip.valid = block.valid;
   strip.panel = phase.panels.data() + b * phase.panel_words;
-  strip.base += b * layer_.lanes_;
-  if (strip.limit != nullptr) strip.limit += b * layer_.lanes_;
+  strip.start += b * layer_.lanes_;
+  if (strip.odd != nullptr) strip.odd += b * layer_.lanes_;
   if (layer_.feed_ == Feed::lanes) {
     strip.x_offset = b * layer_.lanes_;
-    strip.run_step = strip.border_stride;
   } else {
     strip.x_offset = block.group * layer_.group_words_;
   }

@@ -1,6 +1,7 @@
 #include "steps.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <string>
 
@@ -39,10 +40,17 @@ void check_epilogue(const bnn_epilogue& e, int64_t outputs) {
   check_count("next", e.next, e.nexts, outputs);
 }
 
-Steps::Steps(const bnn_epilogue& e, const std::vector<Block>& blocks, int64_t lanes) : blocks_(blocks), lanes_(lanes) {
+bool too_large_to_double(float scale) {
+  const float size = std::fabs(scale);
+  return size > std::numeric_limits<float>::max() / 2 && size <= std::numeric_limits<float>::max();
+}
+
+Steps::Steps(const bnn_epilogue& e, const std::vector<Block>& blocks, int64_t lanes, int shift)
+    : blocks_(blocks), lanes_(lanes) {
   scale_ = bias_ = before_ = slope_ = after_ = next_ = nullptr;
   if (e.output != BNN_FLOAT32) return;
-  scale_ = spread(e.scale, e.scales, 0.0f);
+  const float one = 1.0f, factor = static_cast<float>(1 << shift);
+  scale_ = e.scale == nullptr && shift > 0 ? spread(&one, 1, 0.0f, factor) : spread(e.scale, e.scales, 0.0f, factor);
   bias_ = spread(e.bias, e.biases, 0.0f);
   before_ = spread(e.before, e.befores, 0.0f);
   slope_ = spread(e.slope, e.slopes, 0.0f);
@@ -51,12 +59,14 @@ Steps::Steps(const bnn_epilogue& e, const std::vector<Block>& blocks, int64_t la
   if (e.bits != nullptr) next_ = spread(e.next, e.nexts, std::numeric_limits<float>::quiet_NaN());
 }
 
-const float* Steps::spread(const float* from, size_t count, float missing) {
+const float* Steps::spread(const float* from, size_t count, float missing, float factor) {
   if (from == nullptr) return nullptr;
   Buffer<float> to(blocks_.size() * static_cast<size_t>(lanes_));
   float* lane = to.data();
   for (const Block& block : blocks_) {
-    for (int64_t i = 0; i < lanes_; ++i) *lane++ = i >= block.valid ? missing : from[count == 1 ? 0 : block.first + i];
+    for (int64_t i = 0; i < lanes_; ++i) {
+      *lane++ = i >= block.valid ? missing : factor * from[count == 1 ? 0 : block.first + i];
+    }
   }
   owned_.push_back(std::move(to));
   return owned_.back().data();

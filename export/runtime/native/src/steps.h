@@ -11,15 +11,19 @@
 
 namespace bnn {
 
+// Whether doubling that scale would overflow.
+bool too_large_to_double(float scale);
+
 class Steps {
  public:
-  Steps(const bnn_epilogue& epilogue, const std::vector<Block>& blocks, int64_t lanes);
+  // The scale gets the factor 1 << shift, which is exact.
+  Steps(const bnn_epilogue& epilogue, const std::vector<Block>& blocks, int64_t lanes, int shift);
 
   // Points the strip at the parameters of that block.
   void apply(Strip& strip, int64_t block) const;
 
  private:
-  const float* spread(const float* from, size_t count, float missing);
+  const float* spread(const float* from, size_t count, float missing, float factor = 1.0f);
 
   const std::vector<Block>& blocks_;
   int64_t lanes_;
