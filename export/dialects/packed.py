@@ -12,6 +12,7 @@ from bnnapps.export.packed_parity import check_packed_parity
 from bnnapps.export.parity import Parity
 from bnnapps.export.passes.metadata import describe
 from bnnapps.export.passes.packed.attention import fuse_products
+from bnnapps.export.passes.packed.audit import audit_packed
 from bnnapps.export.passes.packed.epilogues import fuse_epilogues, fuse_next_bits
 from bnnapps.export.passes.packed.layout import channels_last
 from bnnapps.export.passes.packed.lift import lift
@@ -60,6 +61,11 @@ def _describe(work: Work) -> Work:
     return work
 
 
+def _audit(work: Work) -> Work:
+    audit_packed(work.onnx, portable.expected_constants(work.deployed))
+    return work
+
+
 def _prove(model: ModelProto, work: Work) -> Parity:
     return check_packed_parity(model, work.deployed, work.inputs, work.samples, work.sites, work.packed)
 
@@ -84,5 +90,6 @@ DIALECT = Dialect(
         ),
         Step("layout", "float maps between our layers have their channels last", _layout),
         Step("describe", "dialect, version, sign_zero and the binary layers go into the file's metadata", _describe),
+        Step("audit", "the structure is checked: operators, bits of the weights, no latent weight", _audit),
     ),
 )

@@ -68,8 +68,8 @@ def audit(model: ir.Model, sites: Iterable[Site], expected: Expected) -> None:
             _check_product(site, values[site.source], values[site.result], codes, expected.weights)
         elif site.name.split("#")[0] in expected.one_bit:
             _check_codes(site, values[site.result])
-    _check_tables(model, expected.tables)
-    _check_latent(model, expected.latent)
+    check_tables(model, expected.tables)
+    check_latent(model, expected.latent)
     try:
         onnx.checker.check_model(ir.to_proto(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as problem:
@@ -157,7 +157,8 @@ def _check_weight(site: Site, value: ir.Value, expected: Array | None) -> None:
         raise ExportError(f"layer '{site.name}': the stored weight '{value.name}' has {wrong}")
 
 
-def _check_tables(model: ir.Model, tables: Mapping[str, Table]) -> None:
+def check_tables(model: ir.Model, tables: Mapping[str, Table]) -> None:
+    """Raise `ExportError` if the codes of an embedding are not in the file."""
     constants = [value.const_value for value in model.graph.initializers.values()]
     stored = [tensor.numpy() for tensor in constants if tensor is not None and tensor.dtype == ir.DataType.INT8]
     for name, table in tables.items():
@@ -167,7 +168,8 @@ def _check_tables(model: ir.Model, tables: Mapping[str, Table]) -> None:
             )
 
 
-def _check_latent(model: ir.Model, latent: Mapping[str, Array]) -> None:
+def check_latent(model: ir.Model, latent: Mapping[str, Array]) -> None:
+    """Raise `ExportError` if a latent weight is in the file."""
     by_size: dict[int, list[tuple[str, Array]]] = {}
     for name, weight in latent.items():
         if not np.isin(weight, (-1.0, 0.0, 1.0)).all():  # else the latent weight is its own code

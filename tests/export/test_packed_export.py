@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from export_models import TEXT, Branches, bert, sentences, statistics, ties, two_layers
@@ -18,10 +19,17 @@ import bnnapps
 import bnnapps.export
 from bnnapps.errors import ExportError
 from bnnapps.export import ExportResult
+from bnnapps.export.dialects.packed import DIALECT
+from bnnapps.export.dialects.portable import expected_constants
+from bnnapps.export.flow import Work, begin, carry_out
+from bnnapps.export.graph.freeze import settled
+from bnnapps.export.graph.inputs import read_inputs
 from bnnapps.export.ir.interpret import interpret
+from bnnapps.export.passes.packed.audit import audit_packed
+from bnnapps.export.passes.packed.build import constant
 from bnnapps.export.passes.packed.thresholds import integer_thresholds, reachable
-from bnnapps.kernels.library import library_path
 from bnnapps.export.session import run
+from bnnapps.kernels.library import library_path
 
 
 def packed(model: nn.Module, example: Any, folder: Path, **options: Any) -> tuple[ExportResult, Counter[str]]:
@@ -249,3 +257,57 @@ def test_kernels_that_are_not_installed_are_asked_for(tmp_path: Path, monkeypatc
     monkeypatch.setattr("bnnapps.export.session.library_path", lambda: None)
     with pytest.raises(ExportError, match="the kernels are not installed: see `bnnapps runtime info`"):
         bnnapps.export.load(result.path, kernels=True)
+
+
+# The audit
+
+
+def audited(model: nn.Module, x: Tensor) -> Work:
+    """A model right before its audit."""
+    own = settled(model)
+    steps = [step for step in DIALECT.steps if step.name != "audit"]
+    work, _ = carry_out(steps, begin(own, read_inputs(own, x, True), 18, "packed", 0))
+    return work
+
+
+def weight_of(work: Work) -> tuple[str, np.ndarray[Any, Any]]:
+    name = next(n for n in work.onnx.graph.initializers if "/weight" in n)
+    return name, work.onnx.graph.initializers[name].const_value.numpy().copy()
+
+
+def flip_one_bit(work: Work) -> None:
+    name, bits = weight_of(work)
+    bits[0, 0] ^= 1
+    work.onnx.graph.initializers[name].const_value = ir.tensor(bits, name=name)
+
+
+def set_a_tail_bit(work: Work) -> None:
+    name, bits = weight_of(work)
+    bits[0, -1] |= 0x80
+    work.onnx.graph.initializers[name].const_value = ir.tensor(bits, name=name)
+
+
+def rename_an_operator(work: Work) -> None:
+    next(node for node in work.onnx.graph if node.domain == "bnnapps").op_type = "Quantize"
+
+
+def keep_the_signs_as_floats(work: Work) -> None:
+    constant(work.onnx.graph, "twice", np.ones((6, 4, 3, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (flip_one_bit, "layer '0': 1 bits of its weight are not the layer's codes"),
+        (set_a_tail_bit, "layer '0': bits lie beyond the end of a row"),
+        (rename_an_operator, "is bnnapps::Quantize, which no runtime knows"),
+        (keep_the_signs_as_floats, "'twice' holds 216 signs as floats: the bits of a weight are kept twice"),
+    ],
+)
+def test_the_audit_finds_what_is_wrong(damage: Any, message: str) -> None:
+    work = audited(chain(nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Conv2d(6, 2, 3)), torch.randn(3, 4, 8, 8))
+    expected = expected_constants(work.deployed)
+    audit_packed(work.onnx, expected)
+    damage(work)
+    with pytest.raises(ExportError, match=message):
+        audit_packed(work.onnx, expected)
