@@ -6,7 +6,7 @@
 template <int Vectors>
 inline void store_bits(const Strip& s, int64_t i, const uint32_t (&high)[Vectors]) {
   constexpr int words = Vectors * width / 32, per_word = 32 / width;
-  uint32_t* to = s.bits + (s.bits_local ? i : s.positions[i].y) * s.bits_stride;
+  uint32_t* to = s.bits + i * s.bits_stride;
   if constexpr (width == 16 && words == 1) {
     // Mask registers can be stored, but not joined cheaply.
     const uint16_t low = static_cast<uint16_t>(high[0]), behind = static_cast<uint16_t>(high[1]);
@@ -36,7 +36,7 @@ inline void complete(const Strip& s, const Position& p, Ints (&sum)[Vectors]) {
 
 template <int Vectors>
 inline void store_sums(const Strip& s, int64_t i, const Ints (&z)[Vectors]) {
-  int32_t* y = static_cast<int32_t*>(s.y) + (s.y_local ? i : s.positions[i].y) * s.y_stride;
+  int32_t* y = static_cast<int32_t*>(s.y) + i * s.y_stride;
   const bool whole = s.valid == Vectors * width;
 #pragma GCC unroll 16
   for (int v = 0; v < Vectors; ++v) {
@@ -55,7 +55,7 @@ inline void each_value(Floats (&value)[Vectors], const float* parameter, Step st
 
 template <int Vectors>
 inline void add_residual(const Strip& s, int64_t i, Floats (&value)[Vectors]) {
-  const float* residual = s.residual + (s.residual_local ? i : s.positions[i].y) * s.residual_stride;
+  const float* residual = s.residual + i * s.residual_stride;
   const bool whole = s.valid == Vectors * width;
 #pragma GCC unroll 16
   for (int v = 0; v < Vectors; ++v) {
@@ -66,7 +66,7 @@ inline void add_residual(const Strip& s, int64_t i, Floats (&value)[Vectors]) {
 
 template <int Vectors>
 inline void store_values(const Strip& s, int64_t i, const Floats (&value)[Vectors]) {
-  float* y = static_cast<float*>(s.y) + (s.y_local ? i : s.positions[i].y) * s.y_stride;
+  float* y = static_cast<float*>(s.y) + i * s.y_stride;
   const bool whole = s.valid == Vectors * width;
 #pragma GCC unroll 16
   for (int v = 0; v < Vectors; ++v) {
@@ -130,7 +130,7 @@ template <bnn_output Output>
 inline void lane_strip_of(Strip s) {
   constexpr int vectors = 32 / width;
   for (int64_t i = 0; i < s.count; ++i) {
-    const uint32_t* x = s.positions[i].x + s.x_offset;
+    const uint32_t* x = s.x + s.positions[i].x;
     const uint32_t* panel = static_cast<const uint32_t*>(s.panel);
     Ints count[1][vectors];
     for (int v = 0; v < vectors; ++v) count[0][v] = zero_ints();

@@ -2,6 +2,7 @@
 #include "fit.h"
 
 #include <algorithm>
+#include <string>
 
 #include "failure.h"
 
@@ -91,15 +92,23 @@ void prepare(PhaseFit& fit, int64_t entries, int shift) {
     for (int64_t& border : fit.axes[d].border) border *= entries;
     entries *= fit.classes[d];
   }
-  const Axis& last = fit.axes[2];
-  fit.regular = true;
-  for (size_t j = 2; j < last.start.size(); ++j) {
-    fit.regular = fit.regular && last.start[j] - last.start[j - 1] == last.start[1] - last.start[0] &&
-                  last.place[j] - last.place[j - 1] == last.place[1] - last.place[0];
-  }
 }
 
 }  // namespace
+
+void PhaseFit::place(const Sizes& padded, const Sizes& before, const Sizes& output, int64_t words, int64_t first,
+                     int64_t count, Position* to) const {
+  const auto& [a, b, c] = axes;
+  int64_t i = first / (b.count() * c.count()), j = first / c.count() % b.count(), k = first % c.count();
+  for (; count > 0; --count, ++to) {
+    const int64_t x = ((a.start[i] + before[0]) * padded[1] + b.start[j] + before[1]) * padded[2] + c.start[k] + before[2];
+    const int64_t y = (a.place[i] * output[1] + b.place[j]) * output[2] + c.place[k];
+    *to = {static_cast<int32_t>(x * words), static_cast<int32_t>(y),
+           static_cast<int32_t>(a.border[i] + b.border[j] + c.border[k])};
+    if (++k == c.count()) k = 0, ++j;
+    if (j == b.count()) j = 0, ++i;
+  }
+}
 
 std::shared_ptr<const Fit> Layer::new_fit(const Sizes& size) const {
   auto fit = std::make_shared<Fit>();
@@ -119,7 +128,13 @@ std::shared_ptr<const Fit> Layer::new_fit(const Sizes& size) const {
   fit->copies = feed_ != Feed::whole || fit->padded != size;
   fit->pointwise = !fit->copies && !description_.transposed && volume(description_.window.kernel) == 1 &&
                    volume(description_.window.stride) == 1;
-  times(volume(fit->padded), times(words_per_position(), sizeof(uint32_t)));  // throws where it does not fit
+  const int64_t words = times(volume(fit->padded), words_per_position());
+  for (const int64_t size : {words, volume(fit->output)}) {
+    if (size <= most_window) continue;
+    throw Failure{BNN_UNSUPPORTED, "an image has " + std::to_string(words) + " words with its padding and " +
+                                       std::to_string(volume(fit->output)) + " outputs, of which " +
+                                       std::to_string(most_window) + " can be addressed"};
+  }
 
   const int64_t low = description_.codes == BNN_SIGNED ? -1 : 0;
   const int64_t factor = (description_.transposed ? 0 : description_.pad_value) - low;
@@ -131,7 +146,13 @@ std::shared_ptr<const Fit> Layer::new_fit(const Sizes& size) const {
       make_runs(phase, fit->padded, words_per_position(), group_words_,
                 feed_ == Feed::whole && description_.groups == 1);
       make_base(phase, phases_[p], factor);
+      phase.is_all = phase.outputs() == volume(fit->output);
       prepare(phase, static_cast<int64_t>(phases_[p].base.size()), description_.codes == BNN_SIGNED);
+      constexpr int64_t most_kept = 1 << 14;
+      if (phase.outputs() <= most_kept && !fit->pointwise) {
+        phase.positions.resize(static_cast<size_t>(phase.outputs()));
+        phase.place(fit->padded, fit->before, fit->output, words_per_position(), 0, phase.outputs(), phase.positions.data());
+      }
     }
     fit->phases.push_back(std::move(phase));
   }

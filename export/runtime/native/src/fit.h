@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "kernels.h"
 #include "layer.h"
 
 namespace bnn {
@@ -15,8 +16,12 @@ struct PhaseFit {
   Sizes classes{1, 1, 1};     // of borders, by dimension
   Buffer<int32_t> base;       // by class (row-major over the dimensions), block and lane
   Buffer<int32_t> start, odd; // base = (start << shift) + odd, for the strips
-  bool regular = false;       // along the last dimension neither windows nor outputs change their distances
+  std::vector<Position> positions;  // of one image, unless there are too many to keep
+  bool is_all = false;        // its outputs are all there are, in their order
   int64_t outputs() const { return axes[0].count() * axes[1].count() * axes[2].count(); }
+  // Fills in `count` positions of an image from number `first` on.
+  void place(const Sizes& padded, const Sizes& before, const Sizes& output, int64_t words, int64_t first, int64_t count,
+             Position* to) const;
   int64_t class_count() const { return classes[0] * classes[1] * classes[2]; }
 };
 

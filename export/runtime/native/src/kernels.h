@@ -13,11 +13,11 @@ namespace bnn {
 constexpr int64_t strip_positions = 64;
 constexpr int64_t most_lanes = 64;
 
-// One output position: where its input window starts, where its results go, and which taps fall outside.
+// One output position: where its input window starts, where its results belong, and which taps fall outside.
 struct Position {
-  const uint32_t* x;
-  int64_t y;       // index among all output positions
-  int64_t border;  // where the entries of its border class begin, in Strip::start and Strip::odd
+  int32_t x;       // words behind Strip::x
+  int32_t y;       // output positions behind Strip::origin; the kernels do not look at it
+  int32_t border;  // where the entries of its border class begin, in Strip::start and Strip::odd
 };
 
 // A strip: some output positions times one block of outputs.
@@ -29,11 +29,12 @@ struct Position {
 //
 // Where `odd` is null z is even, if it is shifted at all, and `scale` contains the factor 1 << shift. The vectors have
 // one entry per lane of the block, those of lanes that do not exist included: for BNN_BITS their `start` is -1, and
-// their `next` is NaN, so that their bits are 0.
+// their `next` is NaN, so that their bits are 0. The results of position i lie i strides behind y and bits.
 struct Strip {
   const Position* positions;
   int64_t count;
-  int64_t x_offset;           // added to every Position::x: the words of this group
+  const uint32_t* x;          // the first word of the image, for this group
+  int64_t origin;
   const int64_t* runs;        // offsets, in words, of the runs of a window
   int64_t run_count, run_words;
   int64_t run_step;           // words between the k-words of a run (lane-wise strips only)
@@ -47,14 +48,11 @@ struct Strip {
   bnn_output output;
   void* y;                    // null: only `bits` are wanted
   int64_t y_stride;           // elements per output position
-  bool y_local;               // y, residual: position i of the strip lies at i, not at Position::y
   const float *scale, *bias, *before, *slope, *after, *next;
   const float* residual;
   int64_t residual_stride;
-  bool residual_local;
   uint32_t* bits;
   int64_t bits_stride;        // words per output position
-  bool bits_local;
 };
 
 struct Kernels {

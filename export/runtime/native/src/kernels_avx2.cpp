@@ -63,7 +63,7 @@ template <int Positions, int Halves>
 inline void count_tile(const Strip& s, int64_t first, int32_t (&count)[Positions][Halves * 32]) {
   const uint32_t* x[Positions];
 #pragma GCC unroll 4
-  for (int m = 0; m < Positions; ++m) x[m] = s.positions[first + m].x + s.x_offset;
+  for (int m = 0; m < Positions; ++m) x[m] = s.x + s.positions[first + m].x;
   std::memset(count, 0, sizeof count);
   const __m256i* panel = static_cast<const __m256i*>(s.panel);
   for (int64_t r = 0; r < s.run_count; ++r) {

@@ -27,7 +27,7 @@ inline void sum_tile(const Strip& s, int64_t first, Ints (&sum)[Positions][2]) {
 #pragma GCC unroll 8
   for (int m = 0; m < Positions; ++m) {
     const Position& p = s.positions[first + m];
-    x[m] = p.x + s.x_offset;
+    x[m] = s.x + p.x;
     sum[m][0] = load_ints(s.start + p.border);
     sum[m][1] = load_ints(s.start + p.border + width);
   }

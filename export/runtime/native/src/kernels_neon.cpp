@@ -26,7 +26,7 @@ template <int Positions>
 inline void count_tile(const Strip& s, int64_t first, Ints (&count)[Positions][vectors]) {
   const uint32_t* x[Positions];
   for (int m = 0; m < Positions; ++m) {
-    x[m] = s.positions[first + m].x + s.x_offset;
+    x[m] = s.x + s.positions[first + m].x;
     for (int v = 0; v < vectors; ++v) count[m][v] = zero_ints();
   }
   const uint32_t* panel = static_cast<const uint32_t*>(s.panel);

@@ -106,7 +106,7 @@ constexpr int64_t words_per_byte_sum = 31;
 template <bnn_output Output>
 void strip_of(Strip s) {
   for (int64_t i = 0; i < s.count; ++i) {
-    const uint32_t* x = s.positions[i].x + s.x_offset;
+    const uint32_t* x = s.x + s.positions[i].x;
     const uint32_t* panel = static_cast<const uint32_t*>(s.panel);
     Ints count[1][block / width] = {};
     for (int64_t r = 0; r < s.run_count; ++r) {

@@ -115,6 +115,7 @@ void Product::rows(int64_t batch, int64_t block, int64_t begin, int64_t end) con
   Position positions[strip_positions];
   float addend[strip_positions * most_lanes];
   Strip strip{};
+  for (int64_t i = 0; i < strip_positions; ++i) positions[i] = {static_cast<int32_t>(i * words_), static_cast<int32_t>(i), 0};
   strip.positions = positions;
   strip.runs = &run;
   strip.run_count = 1;
@@ -127,26 +128,33 @@ void Product::rows(int64_t batch, int64_t block, int64_t begin, int64_t end) con
   strip.shift = shift_;
   strip.output = s_.output == BNN_INT32 ? BNN_INT32 : BNN_FLOAT32;
   strip.scale = scale_.data();
+  uint32_t* const bits = static_cast<uint32_t*>(y_) + batch * s_.rows * bit_words + first / 32;
+  float* const values = static_cast<float*>(y_) + batch * s_.rows * s_.columns + first;  // or int32_t
   if (s_.output == BNN_BITS) {
-    strip.bits = static_cast<uint32_t*>(y_) + batch * s_.rows * bit_words + first / 32;
     strip.bits_stride = bit_words;
     strip.next = threshold_.data() + (block == blocks_ - 1 ? lanes_ : 0);
   } else {
-    strip.y = static_cast<float*>(y_) + batch * s_.rows * s_.columns + first;
     strip.y_stride = s_.columns;
   }
   const float* from = s_.addend;
+  bool gathered = false;
   if (from != nullptr) {
     if (s_.addend_offsets != nullptr) from += s_.addend_offsets[batch];
     from += first * s_.addend_column;
-    strip.residual_local = s_.addend_column != 1;
-    strip.residual = strip.residual_local ? addend : from;
-    strip.residual_stride = strip.residual_local ? lanes_ : s_.addend_row;
+    gathered = s_.addend_column != 1;
+    strip.residual = addend;
+    strip.residual_stride = gathered ? lanes_ : s_.addend_row;
   }
   for (int64_t row = begin; row < end; row += strip_positions) {
     strip.count = std::min(strip_positions, end - row);
-    for (int64_t i = 0; i < strip.count; ++i) positions[i] = {a_ + (batch * s_.rows + row + i) * words_, row + i, 0};
-    if (strip.residual_local) {
+    strip.x = a_ + (batch * s_.rows + row) * words_;
+    if (s_.output == BNN_BITS) {
+      strip.bits = bits + row * bit_words;
+    } else {
+      strip.y = values + row * s_.columns;
+    }
+    if (from != nullptr && !gathered) strip.residual = from + row * s_.addend_row;
+    if (gathered) {
       for (int64_t i = 0; i < strip.count; ++i) {
         for (int64_t lane = 0; lane < strip.valid; ++lane) {
           addend[i * lanes_ + lane] = from[(row + i) * s_.addend_row + lane * s_.addend_column];

@@ -18,16 +18,15 @@ class Run {
   void operator()(const uint32_t* bits, const bnn_pool* pool);
 
  private:
-  // The strips of a phase: `chunks` cuts of its positions times `parts` cuts of its blocks.
+  // The strips of a phase: `chunks` cuts of the positions of every image times `parts` cuts of its blocks.
   struct Cut {
-    int64_t positions, chunk, chunks, parts, first_task;
+    int64_t images, positions, chunk, chunks, parts, first_task;
   };
 
   void cut(const bnn_pool* pool);
   void task(int64_t index) const;
-  void place(const PhaseFit& phase, int64_t first, int64_t count, Position* positions) const;
-  void block(const Phase& phase, Strip strip, int64_t b) const;
-  void merge_bits(const Strip& strip, const Block& block, const uint32_t* words) const;
+  void block(size_t p, Strip strip, int64_t b) const;
+  void place_bits(const Strip& strip, const Block& block, const uint32_t* words) const;
 
   const Layer& layer_;
   const Fit& fit_;
@@ -88,19 +87,21 @@ void Run::cut(const bnn_pool* pool) {
   for (const PhaseFit& phase : fit_.phases) {
     Cut c{};
     c.first_task = tasks_;
-    c.positions = batch_ * phase.outputs();
+    // Where every position reads one of its own, images need not be told apart.
+    c.images = fit_.pointwise ? 1 : batch_;
+    c.positions = fit_.pointwise ? batch_ * phase.outputs() : phase.outputs();
     if (c.positions > 0) {
       // Rows of a page or more: fewer of them at a time are easier to follow for the memory.
       const bool wide = epilogue_.output != BNN_BITS && !channels_first_ && layer_.description_.outputs >= 1024;
       const int64_t most = wide ? strip_positions / 2 : strip_positions;
       c.chunks = (c.positions + most - 1) / most;
-      c.parts = merges_ ? 1 : std::min(blocks, std::max<int64_t>(1, wanted / c.chunks));
-      if (c.chunks * c.parts < wanted) {
-        c.chunks = std::max(c.chunks, std::min((c.positions + tile - 1) / tile, wanted / c.parts));
+      c.parts = merges_ ? 1 : std::min(blocks, std::max<int64_t>(1, wanted / (c.images * c.chunks)));
+      if (c.images * c.chunks * c.parts < wanted) {
+        c.chunks = std::max(c.chunks, std::min((c.positions + tile - 1) / tile, wanted / (c.images * c.parts)));
       }
       c.chunk = ((c.positions + c.chunks - 1) / c.chunks + tile - 1) / tile * tile;
       c.chunks = (c.positions + c.chunk - 1) / c.chunk;
-      tasks_ += c.chunks * c.parts;
+      tasks_ += c.images * c.chunks * c.parts;
     }
     cuts_.push_back(c);
   }
@@ -119,53 +120,30 @@ void Run::operator()(const uint32_t* bits, const bnn_pool* pool) {
   parallel(pool, tasks_, [this](int64_t index) { task(index); });
 }
 
-// Fills in `count` positions of a phase from number `first` on, over all images of the batch.
-void Run::place(const PhaseFit& phase, int64_t first, int64_t count, Position* positions) const {
-  const int64_t words = words_;
-  if (fit_.pointwise) {
-    for (int64_t filled = 0; filled < count; ++filled, ++first) positions[filled] = {input_ + first * words, first, 0};
-    return;
-  }
-  const auto& [a, b, c] = phase.axes;
-  const int64_t per_image = phase.outputs();
-  int64_t n = first / per_image, rest = first % per_image;
-  int64_t i = rest / (b.count() * c.count()), j = rest / c.count() % b.count(), k = rest % c.count();
-  for (int64_t filled = 0; filled < count;) {
-    const int64_t line = (n * fit_.padded[0] + a.start[i] + fit_.before[0]) * fit_.padded[1] + b.start[j] + fit_.before[1];
-    const uint32_t* x = input_ + (line * fit_.padded[2] + fit_.before[2]) * words;
-    const int64_t y = ((n * fit_.output[0] + a.place[i]) * fit_.output[1] + b.place[j]) * fit_.output[2];
-    const int64_t border = a.border[i] + b.border[j];
-    // By pointer: what is stored could be an entry of these vectors for all that the compiler knows.
-    const int64_t *start = c.start.data() + k, *places = c.place.data() + k, *borders = c.border.data() + k;
-    const int64_t part = std::min(c.count() - k, count - filled);
-    Position* to = positions + filled;
-    if (phase.regular && c.count() > 1) {
-      const int64_t x_step = (c.start[1] - c.start[0]) * words, y_step = c.place[1] - c.place[0];
-      const uint32_t* from = x + start[0] * words;
-      for (int64_t at = 0, place = y + places[0]; at < part; ++at, from += x_step, place += y_step) {
-        to[at] = {from, place, border + borders[at]};
-      }
-    } else {
-      for (int64_t at = 0; at < part; ++at) to[at] = {x + start[at] * words, y + places[at], border + borders[at]};
-    }
-    filled += part;
-    k = 0;
-    if (++j == b.count()) j = 0, ++i;
-    if (i == a.count()) i = 0, ++n;
-  }
-}
-
 void Run::task(int64_t index) const {
   size_t p = cuts_.size() - 1;
   while (cuts_[p].positions == 0 || cuts_[p].first_task > index) --p;
   const Cut& c = cuts_[p];
   const PhaseFit& fit = fit_.phases[p];
   const int64_t chunk = (index - c.first_task) / c.parts, part = (index - c.first_task) % c.parts;
+  const int64_t image = chunk / c.chunks, first = chunk % c.chunks * c.chunk;
   Position positions[strip_positions];
   Strip strip{};
+  strip.count = std::min(c.chunk, c.positions - first);
   strip.positions = positions;
-  strip.count = std::min(c.chunk, c.positions - chunk * c.chunk);
-  place(fit, chunk * c.chunk, strip.count, positions);
+  if (fit_.pointwise) {
+    strip.x = input_ + first * words_;
+    strip.origin = first;
+    for (int32_t i = 0; i < strip.count; ++i) positions[i] = {i * static_cast<int32_t>(words_), i, 0};
+  } else {
+    strip.x = input_ + image * volume(fit_.padded) * words_;
+    strip.origin = image * output_positions_;
+    if (fit.positions.empty()) {
+      fit.place(fit_.padded, fit_.before, fit_.output, words_, first, strip.count, positions);
+    } else {
+      strip.positions = fit.positions.data() + first;
+    }
+  }
   strip.runs = fit.runs.data();
   strip.run_count = static_cast<int64_t>(fit.runs.size());
   strip.run_words = fit.run_words;
@@ -177,13 +155,14 @@ void Run::task(int64_t index) const {
   strip.shift = shift_;
   strip.output = epilogue_.output;
   if (merges_) {
-    for (int64_t i = 0; i < strip.count; ++i) std::fill_n(bits_out_ + positions[i].y * output_words_, output_words_, 0u);
+    for (int64_t i = 0; i < strip.count; ++i) std::fill_n(bits_out_ + (strip.origin + strip.positions[i].y) * output_words_, output_words_, 0u);
   }
-  for (int64_t b = blocks * part / c.parts; b < blocks * (part + 1) / c.parts; ++b) block(layer_.phases_[p], strip, b);
+  for (int64_t b = blocks * part / c.parts; b < blocks * (part + 1) / c.parts; ++b) block(p, strip, b);
 }
 
 // `strip` is complete but for what depends on the block.
-void Run::block(const Phase& phase, Strip strip, int64_t b) const {
+void Run::block(size_t p, Strip strip, int64_t b) const {
+  const Phase& phase = layer_.phases_[p];
   const Block& block = layer_.blocks_[static_cast<size_t>(b)];
   const int64_t outputs = layer_.description_.outputs;
   strip.valid = block.valid;
@@ -191,56 +170,51 @@ void Run::block(const Phase& phase, Strip strip, int64_t b) const {
   strip.start += b * layer_.lanes_;
   if (strip.odd != nullptr) strip.odd += b * layer_.lanes_;
   if (layer_.feed_ == Feed::lanes) {
-    strip.x_offset = b * layer_.lanes_;
+    strip.x += b * layer_.lanes_;
   } else {
-    strip.x_offset = block.group * layer_.group_words_;
+    strip.x += block.group * layer_.group_words_;
   }
   steps_.apply(strip, b);
 
+  const int64_t first = strip.origin + strip.positions[0].y;
+  const bool values = epilogue_.output != BNN_BITS, neighbours = fit_.phases[p].is_all;
+  const bool local = values && (channels_first_ || !neighbours), local_bits = merges_ || !neighbours;
   alignas(64) float results[strip_positions * most_lanes];  // or int32_t: 4 bytes each
   alignas(64) float residual[strip_positions * most_lanes];
   uint32_t words[strip_positions * most_lanes / 32];
-  const bool values = epilogue_.output != BNN_BITS;
-  if (values && channels_first_) {
-    strip.y = results;
-    strip.y_stride = layer_.lanes_;
-    strip.y_local = true;
+  const Target target{layer_.kernels_, &strip, &block, outputs, output_positions_, channels_first_};
+  float* const y = static_cast<float*>(epilogue_.y);
+  if (values) {
+    strip.y = local ? results : y + first * outputs + block.first;
+    strip.y_stride = local ? layer_.lanes_ : outputs;
     if (epilogue_.output == BNN_FLOAT32 && epilogue_.residual != nullptr) {
-      gather_channels(*layer_.kernels_, epilogue_.residual, strip, block, outputs, output_positions_, residual);
-      strip.residual = residual;
-      strip.residual_stride = layer_.lanes_;
-      strip.residual_local = true;
-    }
-  } else if (values) {
-    strip.y = static_cast<float*>(epilogue_.y) + block.first;
-    strip.y_stride = outputs;
-    if (epilogue_.output == BNN_FLOAT32 && epilogue_.residual != nullptr) {
-      strip.residual = epilogue_.residual + block.first;
-      strip.residual_stride = outputs;
+      if (local) gather(target, epilogue_.residual, residual);
+      strip.residual = local ? residual : epilogue_.residual + first * outputs + block.first;
+      strip.residual_stride = strip.y_stride;
     }
   }
-  if (merges_) {
-    strip.bits = words;
-    strip.bits_stride = layer_.lanes_ / 32;
-    strip.bits_local = true;
-  } else if (bits_out_ != nullptr) {
-    strip.bits = bits_out_ + block.first / 32;
-    strip.bits_stride = output_words_;
+  if (bits_out_ != nullptr) {
+    strip.bits = local_bits ? words : bits_out_ + first * output_words_ + block.first / 32;
+    strip.bits_stride = local_bits ? layer_.lanes_ / 32 : output_words_;
   }
 
   (layer_.feed_ == Feed::lanes ? layer_.kernels_->lane_strip : layer_.kernels_->strip)(strip);
 
-  if (strip.y_local) scatter_channels(*layer_.kernels_, results, strip, block, outputs, output_positions_, static_cast<float*>(epilogue_.y));
-  if (merges_) merge_bits(strip, block, words);
+  if (local) scatter(target, results, y);
+  if (bits_out_ != nullptr && local_bits) place_bits(strip, block, words);
 }
 
 // Blocks of groups that do not end at a word share words with their neighbours.
-void Run::merge_bits(const Strip& strip, const Block& block, const uint32_t* words) const {
+void Run::place_bits(const Strip& strip, const Block& block, const uint32_t* words) const {
   const int64_t shift = block.first % 32, count = (block.valid + 31) / 32;
   for (int64_t i = 0; i < strip.count; ++i) {
-    uint32_t* to = bits_out_ + strip.positions[i].y * output_words_ + block.first / 32;
+    uint32_t* to = bits_out_ + (strip.origin + strip.positions[i].y) * output_words_ + block.first / 32;
     for (int64_t w = 0; w < count; ++w) {
       const uint32_t bits = words[i * strip.bits_stride + w];
+      if (!merges_) {
+        to[w] = bits;
+        continue;
+      }
       to[w] |= bits << shift;
       if (shift > 0 && bits >> (32 - shift) != 0) to[w + 1] |= bits >> (32 - shift);
     }

@@ -1,19 +1,24 @@
-// The buffer holds floats or int32_t, which are moved as they are.
-// Between a strip's own buffer [position][lane] and tensors with channels first, [batch, outputs, positions].
+// Results between their strips and tensors in which the positions or channels of a strip do not lie together.
 #ifndef BNN_SCATTER_H
 #define BNN_SCATTER_H
-
-#include <cstdint>
 
 #include "kernels.h"
 #include "layer.h"
 
 namespace bnn {
 
-void scatter_channels(const Kernels& kernels, const float* from, const Strip& strip, const Block& block, int64_t outputs, int64_t positions,
-                      float* to);
-void gather_channels(const Kernels& kernels, const float* from, const Strip& strip, const Block& block, int64_t outputs, int64_t positions,
-                     float* to);
+// Which part of a tensor of `outputs` by `positions` per image a strip is.
+struct Target {
+  const Kernels* kernels;
+  const Strip* strip;
+  const Block* block;
+  int64_t outputs, positions;
+  bool channels_first;
+};
+
+// `local` holds 4-byte values of the strip by position and lane.
+void scatter(const Target& target, const float* local, float* tensor);
+void gather(const Target& target, const float* tensor, float* local);
 
 }  // namespace bnn
 
