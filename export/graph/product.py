@@ -145,16 +145,17 @@ class TransposedConvolution(Product):
             extra = self.extra
         elif not torch.compiler.is_compiling():
             self.extra = tuple(extra)
-        return self.marked(self._convolved(x, extra))
+        return self.marked(self._convolved(x, self.weight, self.groups, extra))
 
     def of_ones(self, x: Tensor, extra: Sequence[int]) -> Tensor:
-        """The product of a map of ones of the size of x, shape (1, O, ...)."""
-        return self._convolved(torch.ones_like(x[:1]), extra)
+        """The product of a map of ones of the size of x, shape (1, O, ...): every channel of a group adds the same."""
+        sums = self.weight.unflatten(0, (self.groups, -1)).sum(dim=1).flatten(0, 1).unsqueeze(0)
+        return self._convolved(torch.ones_like(x[:1, :1]), sums, 1, extra)
 
-    def _convolved(self, x: Tensor, extra: Sequence[int]) -> Tensor:
-        operator = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}[self.weight.dim()]
+    def _convolved(self, x: Tensor, weight: Tensor, groups: int, extra: Sequence[int]) -> Tensor:
+        operator = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}[weight.dim()]
         size: Any = list(extra)
-        result: Tensor = operator(x, self.weight, None, self.stride, self.padding, size, self.groups, self.dilation)
+        result: Tensor = operator(x, weight, None, self.stride, self.padding, size, groups, self.dilation)
         return result
 
 
