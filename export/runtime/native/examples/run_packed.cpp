@@ -7,6 +7,8 @@
 // name, its sizes and its elements. Build it against libonnxruntime alone:
 //
 //   c++ -std=c++17 -I include examples/run_packed.cpp path/to/libonnxruntime.so -o run_packed
+//
+// or with CMake, by any preset and -D BNN_ONNXRUNTIME=path/to/libonnxruntime.so.
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
