@@ -1,6 +1,7 @@
 """Single binary layers in ONNX Runtime on our kernels, beside float32, int8 and (where installed) OpenVINO, in turns.
 
-Bits go in and come out of the packed layer, as between the layers of a network; the peers get and give their own type.
+Bits go in and come out of the packed layer, as between the layers of a network; the peers get and give their own type
+(OpenVINO: floats, which it quantizes itself), and so does the packed layer of the column "floats in and out".
 `--sweep` measures how the time grows with channels, pixels and threads, and draws it.
 
     python benchmarks/kernels.py --threads 1 2 --batches 1 8
@@ -85,7 +86,34 @@ def packed_call(shape: Shape, batch: int, threads: int) -> Call:
     )
     x = rng.integers(0, 256, (batch, height, width, WORD * words(shape.channels)), dtype=np.uint8)
     out = [batch, height, width, WORD * words(shape.outputs)]
-    return _session(node, constants, x, TensorProto.UINT8, out, threads, kernels=True)
+    return _session([node], constants, x, TensorProto.UINT8, out, threads, kernels=True)
+
+
+def real_call(shape: Shape, batch: int, threads: int) -> Call:
+    """The packed layer with floats on both sides, channels first: what a float layer would be replaced by alone."""
+    rng = np.random.default_rng(0)
+    codes = np.where(rng.random((shape.outputs, shape.channels * shape.kernel**2)) < 0.5, 1, -1)
+    vectors = {"s": rng.random(shape.outputs).astype(np.float32), "b": rng.random(shape.outputs).astype(np.float32)}
+    neutral = {"zero": np.zeros(1, np.float32), "one": np.ones(1, np.float32)}
+    height, width = shape.size()
+    geometry = {
+        "kernel_shape": [shape.kernel] * 2,
+        "strides": [1, 1],
+        "dilations": [1, 1],
+        "pads": [shape.kernel // 2] * 4,
+        "group": 1,
+        "channels": [shape.channels],
+        "pad_value": 0.0,
+        "low": -1.0,
+    }
+    names = ["p", "w", "s", "b", "zero", "zero", "one", "zero"]
+    nodes = [
+        helper.make_node("Pack", ["x", "zero"], ["p"], domain=DOMAIN, axis=1),
+        helper.make_node("BinaryConvFloat", names, ["y"], domain=DOMAIN, **geometry),
+    ]
+    x = rng.standard_normal((batch, shape.channels, height, width)).astype(np.float32)
+    constants = {"w": pack_weight(codes), **vectors, **neutral}
+    return _session(nodes, constants, x, TensorProto.FLOAT, [batch, shape.outputs, height, width], threads, True)
 
 
 def float_call(shape: Shape, batch: int, threads: int) -> Call:
@@ -95,7 +123,7 @@ def float_call(shape: Shape, batch: int, threads: int) -> Call:
     weight = rng.standard_normal((shape.outputs, shape.channels, shape.kernel, shape.kernel)).astype(np.float32)
     node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[shape.kernel // 2] * 4)
     x = rng.standard_normal((batch, shape.channels, height, width)).astype(np.float32)
-    return _session(node, {"w": weight}, x, TensorProto.FLOAT, [batch, shape.outputs, height, width], threads)
+    return _session([node], {"w": weight}, x, TensorProto.FLOAT, [batch, shape.outputs, height, width], threads)
 
 
 def int8_call(shape: Shape, batch: int, threads: int) -> Call:
@@ -108,11 +136,11 @@ def int8_call(shape: Shape, batch: int, threads: int) -> Call:
     names = ["x", "s", "z", "w", "s", "zw", "s", "z"]
     node = helper.make_node("QLinearConv", names, ["y"], pads=[shape.kernel // 2] * 4)
     x = rng.integers(0, 256, (batch, shape.channels, height, width)).astype(np.uint8)
-    return _session(node, constants, x, TensorProto.UINT8, [batch, shape.outputs, height, width], threads)
+    return _session([node], constants, x, TensorProto.UINT8, [batch, shape.outputs, height, width], threads)
 
 
 def _session(
-    node: Any,
+    nodes: list[Any],
     constants: dict[str, Any],
     x: Any,
     output: int,
@@ -122,14 +150,16 @@ def _session(
 ) -> Call:
     kind = helper.np_dtype_to_tensor_dtype(x.dtype)
     graph = helper.make_graph(
-        [node],
+        nodes,
         "layer",
         [helper.make_tensor_value_info("x", kind, list(x.shape))],
         [helper.make_tensor_value_info("y", output, shape)],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     opsets = [helper.make_opsetid("", 18), *([helper.make_opsetid(DOMAIN, VERSION)] if kernels else [])]
-    model = helper.make_model(graph, opset_imports=opsets, functions=functions([node.op_type]) if kernels else [])
+    model = helper.make_model(
+        graph, opset_imports=opsets, functions=functions({n.op_type for n in nodes}) if kernels else []
+    )
     model.ir_version = 9
     onnx.checker.check_model(model)
     options = ort.SessionOptions()
@@ -157,8 +187,9 @@ def openvino_call(shape: Shape, batch: int, threads: int) -> Call | None:
     low, high, limit = (np.array(v, np.float32) for v in (0.0, 1.0, 0.0))
     codes = op.fake_quantize(x, limit, limit, low, high, levels=2)
     bits = (rng.random((shape.outputs, shape.channels, shape.kernel, shape.kernel)) < 0.5).astype(np.uint8)
-    tensor = ov.Tensor(np.packbits(bits, bitorder="little"), list(bits.shape), ov.Type.u1)
-    weight = op.constant(tensor)
+    tensor = ov.Tensor(ov.Type.u1, ov.Shape(list(bits.shape)))
+    tensor.data[:] = np.packbits(bits.reshape(-1), bitorder="little")
+    weight = ov.op.Constant(tensor)
     pad = [shape.kernel // 2] * 2
     y = op.binary_convolution(codes, weight, [1, 1], pad, pad, [1, 1], "xnor-popcount", 0.0)
     settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
@@ -169,6 +200,7 @@ def openvino_call(shape: Shape, batch: int, threads: int) -> Call | None:
 
 PEERS: dict[str, Callable[[Shape, int, int], Call | None]] = {
     "packed": packed_call,
+    "packed, floats": real_call,
     "float32": float_call,
     "int8": int8_call,
     "OpenVINO": openvino_call,
@@ -193,8 +225,8 @@ def table(options: argparse.Namespace) -> None:
     """Print a Markdown table, a row as soon as it is measured."""
     bound = popcount_bound()
     print(f"popcount bound of a thread: {'not known' if bound is None else f'{bound / 1e12:.2f} TMAC/s'}")
-    print("| layer | batch | threads | packed µs | of the bound | float32 | int8 | OpenVINO |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    print("| layer | batch | threads | packed µs | of the bound | floats in and out | float32 | int8 | OpenVINO |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for threads in options.threads:
         for batch in options.batches:
             for shape in SHAPES:
