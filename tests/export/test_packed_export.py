@@ -311,3 +311,37 @@ def test_the_audit_finds_what_is_wrong(damage: Any, message: str) -> None:
     damage(work)
     with pytest.raises(ExportError, match=message):
         audit_packed(work.onnx, expected)
+
+
+class Doubling(nn.Module):
+    """How ReActNet doubles its channels: two units side by side, concatenated, shifted and bent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.units = nn.ModuleList(nn.Conv2d(8, 8, 1, bias=False) for _ in range(3))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8) for _ in range(3))
+        self.slope = nn.PReLU(16)
+        self.before = nn.Parameter(torch.randn(1, 16, 1, 1))
+        self.last = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.norms[0](self.units[0](x)) + x
+        x = torch.cat([self.norms[i](self.units[i](x)) + x for i in (1, 2)], dim=1)
+        x = self.slope(x + self.before) - 0.5
+        y: Tensor = self.last(x) + x
+        return y
+
+
+def test_channels_stay_last_through_concatenations_and_slopes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Doubling()
+    statistics(model)
+    rules = [{"match": name, "use": "reactnet"} for name in ("units.*", "last")]
+    model = bnnapps.binarize(model.eval(), rules, keep_first=0, keep_last=0)
+    result, found = packed(model, torch.randn(2, 3, 6, 6), tmp_path)
+    assert found["BinaryConvFloatBitsLast"] + found["BinaryConvFloatLast"] == 3
+    others = Counter(node.op_type for node in onnx.load(result.path).graph.node if node.domain != "bnnapps")
+    assert others["Transpose"] == 2, "one behind the stem, one in front of the output's layer"
+    assert result.parity.verdict == "exact"

@@ -6,11 +6,13 @@ connected with; what stays channels first on either side gets one transposition.
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from bnnapps.export.ir.operators import DOMAIN
-from bnnapps.export.passes.packed.build import rank_of
+from bnnapps.export.passes.packed.build import array_of, constant, rank_of
+from bnnapps.export.passes.packed.chain import per_channel
 from bnnapps.export.passes.packed.moves import bits_order
 
 _TURNED = ("BinaryConvFloat", "BinaryConvFloatBits")
@@ -24,6 +26,8 @@ def channels_last(model: ir.Model) -> None:
     for layer in layers:
         if layer in worthwhile:
             _turn(model.graph, layer)
+    for node in list(model.graph):
+        _sink(model.graph, node)
     _cancel(model.graph)
     common.RemoveUnusedNodesPass()(model)
 
@@ -43,7 +47,7 @@ def _turn(graph: ir.Graph, layer: ir.Node) -> None:
     y = layer.outputs[0]
     rank = rank_of(y)
     assert rank is not None
-    to_last, to_first = [0, *range(2, rank), 1], [0, rank - 1, *range(1, rank - 1)]
+    to_last = [0, *range(2, rank), 1]
     layer.op_type = f"{layer.op_type}Last"
     residual = layer.inputs[_RESIDUAL]
     if residual is not None and rank_of(residual) == rank:
@@ -51,6 +55,13 @@ def _turn(graph: ir.Graph, layer: ir.Node) -> None:
         node.outputs[0].name, node.outputs[0].dtype = f"{layer.name}/shortcut", ir.DataType.FLOAT
         graph.insert_before(layer, node)
         layer.replace_input_with(_RESIDUAL, node.outputs[0])
+    _turn_output(graph, layer, rank)
+
+
+def _turn_output(graph: ir.Graph, layer: ir.Node, rank: int) -> None:
+    """The first output has its channels last from now on: who reads it reads it turned back."""
+    y = layer.outputs[0]
+    to_last, to_first = [0, *range(2, rank), 1], [0, rank - 1, *range(1, rank - 1)]
     node = ir.node("Transpose", [y], attributes={"perm": to_first}, name=f"{layer.name}/first")
     node.outputs[0].dtype, node.outputs[0].shape = ir.DataType.FLOAT, y.shape
     graph.insert_after(layer, node)
@@ -58,6 +69,54 @@ def _turn(graph: ir.Graph, layer: ir.Node) -> None:
     node.replace_input_with(0, y)
     node.outputs[0].name, y.name = y.name, f"{y.name}/last"
     y.shape = None if y.shape is None else ir.Shape([y.shape[axis] for axis in to_last])
+
+
+def _sink(graph: ir.Graph, node: ir.Node) -> None:
+    """Let an operator that works on each position by itself work on channels last, where all it reads was turned."""
+    if node.domain not in ("", "ai.onnx") or node.op_type not in _POSITIONWISE or len(node.outputs) != 1:
+        return
+    y = node.outputs[0]
+    rank = rank_of(y)
+    if rank is None or rank < 3:
+        return
+    to_first = [0, rank - 1, *range(1, rank - 1)]
+    fresh: list[ir.Value | None] = []
+    turned = 0
+    for value in node.inputs:
+        source = _before_turn(value, to_first)
+        if source is None and value is not None:
+            source = _last_constant(graph, value, rank)
+            if source is None:
+                return
+        else:
+            turned += 1
+        fresh.append(source)
+    if not turned or (node.op_type == "Concat" and node.attributes["axis"].as_int() not in (1, 1 - rank)):
+        return
+    for place, value in enumerate(fresh):
+        node.replace_input_with(place, value)
+    if node.op_type == "Concat":
+        node.attributes["axis"] = ir.AttrInt64("axis", rank - 1)
+    _turn_output(graph, node, rank)
+
+
+_POSITIONWISE = ("Add", "Sub", "Mul", "Div", "Relu", "LeakyRelu", "PRelu", "Concat")
+
+
+def _before_turn(value: ir.Value | None, to_first: list[int]) -> ir.Value | None:
+    """What a transposition to channels first reads."""
+    node = None if value is None else value.producer()
+    if node is None or node.op_type != "Transpose" or list(node.attributes["perm"].as_ints()) != to_first:
+        return None
+    return node.inputs[0]
+
+
+def _last_constant(graph: ir.Graph, value: ir.Value, rank: int) -> ir.Value | None:
+    """A constant with one number, or one for each channel, for channels last."""
+    array, numbers = array_of(value), per_channel(value, 1 - rank)
+    if array is None or numbers is None or array.dtype != np.float32:
+        return None
+    return value if array.size == 1 else constant(graph, f"{value.name}/last", array.reshape(-1))
 
 
 def _cancel(graph: ir.Graph) -> None:
