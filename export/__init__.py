@@ -9,6 +9,7 @@ Example:
 
 from bnnapps.export.api import OPSET, ExportResult, export, list_steps, load, parity_path, require_packages
 from bnnapps.export.dialects import DIALECTS
+from bnnapps.export.emit import emit_c
 from bnnapps.export.graph.exportable import check_exportable
 from bnnapps.export.graph.packable import PackableRow, packable
 from bnnapps.export.targets import TARGETS, get_target
@@ -20,6 +21,7 @@ __all__ = [
     "ExportResult",
     "PackableRow",
     "check_exportable",
+    "emit_c",
     "export",
     "get_target",
     "list_steps",

@@ -146,7 +146,10 @@ def schema(
 @app.command()
 def export(
     run_folder: Annotated[Path | None, typer.Argument(metavar="RUN", help="The folder of a finished run.")] = None,
-    dialect: Annotated[str, typer.Option("--dialect", help="The dialect of ONNX.")] = "portable",
+    dialect: Annotated[
+        str | None, typer.Option("--dialect", help="The dialect of ONNX; by default portable, packed with --emit.")
+    ] = None,
+    emit: Annotated[str | None, typer.Option("--emit", help="c: also write the layers on bits as a C header.")] = None,
     list_steps: Annotated[bool, typer.Option("--list-steps", help="List the dialect's steps; export nothing.")] = False,
     real_bits: Annotated[int, typer.Option("--real-bits", help="8: packed, with the real layers in 8 bits.")] = 32,
     as_json: AsJson = False,
@@ -155,6 +158,11 @@ def export(
     import bnnapps.export
     from bnnapps.training.runner import export_eight_bits, export_model, open_run, refresh_report
 
+    if emit not in (None, "c"):
+        raise UsageError(f"--emit takes 'c', not '{emit}'")
+    dialect = dialect or ("packed" if emit else "portable")
+    if emit and dialect != "packed":
+        raise UsageError(f"--emit {emit} needs the dialect 'packed', not '{dialect}'")
     if list_steps:
         show.rows([{"step": name, "does": does} for name, does in bnnapps.export.list_steps(dialect)], as_json)
         return
@@ -170,11 +178,18 @@ def export(
         else:
             found = export_model(task, model, folder, dialect, console)
         refresh_report(folder)
+    header = (
+        bnnapps.export.emit_c(folder.root / found["path"], (folder.root / found["path"]).parent / "c") if emit else None
+    )
+    if header is not None:
+        found = found | {"header": str(header.relative_to(folder.root))}
     parity = json.loads((folder.root / found["path"]).with_suffix(".parity.json").read_text(encoding="utf-8"))
     if as_json:
         print(json.dumps(found | {"parity": parity}))
     else:
         show.exported(found, parity, folder.root)
+        if header is not None:
+            print(f"{header}: the layers on bits for bnn.h")
 
 
 @app.command("inspect")

@@ -83,6 +83,19 @@ def test_a_packed_export_with_the_real_layers_in_8_bits(folder):
     assert "an option of the packed dialect, not of 'portable'" in refused
 
 
+def test_an_export_with_the_layers_as_c(folder):
+    found = call("export", folder, "--emit", "c", "--json").json
+    assert (found["path"], found["header"]) == ("export/packed/model.onnx", "export/packed/c/model.h")
+    header = (folder / found["header"]).read_text(encoding="utf-8")
+    nodes = call("inspect", folder / found["path"], "--json").json["nodes"]
+    assert header.count("_weight[") == sum(node["one_bit_weights"] > 0 for node in nodes) > 0
+    assert (folder / "export" / "packed" / "c" / "model_layer.c").is_file()
+    assert "model.h: the layers on bits for bnn.h" in call("export", folder, "--emit", "c").out
+    assert "--emit takes 'c', not 'rust'" in error(call("export", folder, "--emit", "rust"), 2)
+    refused = error(call("export", folder, "--emit", "c", "--dialect", "portable"), 2)
+    assert "needs the dialect 'packed', not 'portable'" in refused
+
+
 def test_a_finished_run_resumes_to_itself(ran, folder):
     (folder / "recipe.yaml").write_text(
         (folder / "recipe.yaml")

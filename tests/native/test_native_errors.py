@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_calls import Layer, address, epilogue, pack_weight, sizes
+from kernel_calls import Layer, Steps, address, epilogue, pack_weight, sizes
 
 from bnnapps.kernels import structures as c
 from bnnapps.kernels.library import load_library
@@ -104,14 +104,18 @@ def test_transposed_strides_with_too_many_phases() -> None:
     load_library().bnn_transposed_destroy(handle)
 
 
-def test_padding_out_of_all_proportion() -> None:
-    """Three windows far apart: the copy of the input with its padding would take 16 GiB."""
-    layer = Layer(np.ones((1, 1, 1)), stride=(2**31 - 1,), pad_begin=(2**31 - 1,), pad_end=(2**31 - 1,))
+@pytest.mark.parametrize(
+    ("pad", "message"),
+    [(2**28, "padding would take 2147483652 bytes"), (2**31 - 1, "an image has 4294967295 words with its padding")],
+)
+def test_padding_out_of_all_proportion(pad: int, message: str) -> None:
+    """Three windows far apart: the copy of the input with its padding would take gigabytes."""
+    layer = Layer(np.ones((1, 1, 1)), stride=(pad,), pad_begin=(pad,), pad_end=(pad,))
     bits, y, size = np.zeros(1, np.uint32), np.full(3, 7, np.int32), np.array([1], np.int64)
     with layer.handle() as (handle, _):
         e = epilogue(c.INT32, y)
         status = load_library().bnn_conv_run(handle, address(bits), 1, address(size), ctypes.byref(e), None)
-    refused(status, "padding would take 17179869180 bytes", c.UNSUPPORTED)
+    refused(status, message, c.UNSUPPORTED)
     assert (y == 7).all()
 
 
@@ -214,3 +218,13 @@ def test_matmul_and_pool_arguments() -> None:
     pool.dilation, pool.kernel = sizes((1,)), sizes((9,))
     refused(library.bnn_maxpool(ctypes.byref(pool), address(a), 1, address(size), address(y), None), "empty")
     assert (y == 7).all()
+
+
+def test_scales_that_cannot_be_doubled() -> None:
+    """The kernels double scales to save a shift; where that would overflow, 0 times infinity must not come out."""
+    layer = Layer(np.array([[1, -1], [1, 1]]).reshape(2, 2, 1))
+    bits, y = np.full((1, 1, 1), 3, np.uint32), np.full(2, 7, np.float32)
+    largest = np.finfo(np.float32).max
+    steps = Steps(scale=np.array([largest, -1e38], np.float32))
+    layer.run(bits, epilogue(c.FLOAT32, y, steps=steps))
+    assert y.tolist() == [0.0, np.float32(2) * np.float32(-1e38)]
