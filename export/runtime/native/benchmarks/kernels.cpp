@@ -68,7 +68,7 @@ void checked(bnn_status status) {
 int64_t bound(const std::string& isa, int64_t rounds) {
 #if defined(__x86_64__)
   if (isa == "avx512") return bound_avx512(rounds);
-  if (isa == "avx2") return bound_avx2(4 * rounds);
+  if (isa == "avx2") return bound_avx2(rounds);
 #endif
   (void)isa;
   (void)rounds;
@@ -109,7 +109,7 @@ void measure(const std::string& isa, const Shape& s, int64_t batch, int threads,
   std::vector<std::vector<double>> times(std::size(outputs));
   for (int round = 0; round < rounds; ++round) {
     double start = seconds(CLOCK_THREAD_CPUTIME_ID);
-    const int64_t work = bound(isa, 2000);
+    const int64_t work = bound(isa, 12000);
     if (work > 0) limit.push_back(static_cast<double>(work) / (seconds(CLOCK_THREAD_CPUTIME_ID) - start));
     for (size_t o = 0; o < std::size(outputs); ++o) {
       bnn_epilogue e{};
