@@ -13,6 +13,7 @@ from bnnapps.export.parity import Parity
 from bnnapps.export.passes.metadata import describe
 from bnnapps.export.passes.packed.attention import fuse_products
 from bnnapps.export.passes.packed.audit import audit_packed
+from bnnapps.export.passes.packed.embeddings import pack_tables
 from bnnapps.export.passes.packed.epilogues import fuse_epilogues, fuse_next_bits
 from bnnapps.export.passes.packed.layout import channels_last
 from bnnapps.export.passes.packed.lift import lift
@@ -23,6 +24,7 @@ from bnnapps.export.passes.packed.thresholds import merge_thresholds
 
 def _lift(work: Work) -> Work:
     lifted = lift(work.onnx, work.sites, work.deployed)
+    pack_tables(work.onnx)
     notes = tuple(f"layer '{site}' is not packed: {reason}" for site, reason in lifted.kept.items())
     return replace(work, packed=lifted.packed, notes=(*work.notes, *notes))
 

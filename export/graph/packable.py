@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from bnnapps.errors import ExportError
@@ -14,8 +15,6 @@ from bnnapps.export.graph.layers import DeployedEmbedding
 from bnnapps.export.graph.product import EXACT_BELOW, Pairwise, Product
 from bnnapps.export.graph.quantizer import Quantizer
 from bnnapps.nn.layers import BinaryLayer
-
-_OF_BYTES = "a look-up takes rows out of a table and multiplies nothing; its codes take one byte each"
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,8 @@ def obstacle(product: Product, operands: Sequence[Quantizer]) -> str | None:
 
 def _rows(site: str, deployed: nn.Module) -> Iterator[PackableRow]:
     if isinstance(deployed, DeployedEmbedding):
-        yield PackableRow(site, False, _OF_BYTES)
+        signs = deployed.codes.dtype == torch.int8 and bool(deployed.codes.abs().eq(1).all())
+        yield PackableRow(site, signs, "" if signs else "its table has codes other than +1 and -1")
     for product, operands in _products(deployed):
         reason = obstacle(product, operands) or _inexact(product)
         yield PackableRow(product.site, reason is None, reason or "")

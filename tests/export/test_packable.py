@@ -15,6 +15,7 @@ import bnnapps
 import bnnapps.export
 from bnnapps.errors import UsageError
 from bnnapps.export import PackableRow, get_target, packable
+from bnnapps.nn.layers import BinaryEmbedding
 
 
 def binary(rules: Any, *layers: nn.Module) -> nn.Module:
@@ -55,11 +56,12 @@ def test_rows_foretell_the_export(model: Any, example: Any, tmp_path: Path) -> N
     result = bnnapps.export.export(made, example(), tmp_path / "model.onnx", dialect="packed")
     nodes = onnx.load(result.path).graph.node
     products = {n.name.rpartition("/")[0].partition("#")[0] for n in nodes if n.op_type.startswith("Binary")}
-    assert {row.layer for row in rows if row.takes_bits} == products - {"", *_pools(nodes)}
+    tables = {name for name, layer in made.named_modules() if isinstance(layer, BinaryEmbedding)}
+    assert sum(n.op_type == "Unpack" for n in nodes) == len(tables)
+    assert {row.layer for row in rows if row.takes_bits} - tables == products - {"", *_pools(nodes)}
     left = {row.layer: row.reason for row in rows if not row.takes_bits}
     for layer, reason in left.items():
-        if "look-up" not in reason:
-            assert f"layer '{layer}' is not packed: {reason}" in result.notes
+        assert f"layer '{layer}' is not packed: {reason}" in result.notes
     assert all(row.reason == "" for row in rows if row.takes_bits)
 
 
@@ -72,11 +74,7 @@ def test_reasons() -> None:
     ternary = binary([{"types": ["linear"], "use": "binarybert"}], nn.Linear(8, 8))
     assert packable(ternary)[0].reason == "'0' has 8 bits"
     table = binary([{"types": ["embedding"], "use": "bibert"}], nn.Embedding(10, 8))
-    assert packable(table) == [
-        PackableRow(
-            "0", False, "a look-up takes rows out of a table and multiplies nothing; its codes take one byte each"
-        )
-    ]
+    assert packable(table) == [PackableRow("0", True, "")]
     both = binary([{"types": ["linear", "bilinear"], "use": "bibert"}], nn.Linear(8, 8), nn.Bilinear(8, 8, 8))
     one, other = packable(both)
     assert one == PackableRow("0", True, "")

@@ -114,6 +114,20 @@ def test_bert_computes_attention_on_bits(method: str, tmp_path: Path, monkeypatc
         torch.testing.assert_close(outputs(result, inputs), model(**inputs).logits, rtol=1e-4, atol=1e-5)
 
 
+def test_an_embedding_takes_one_bit_an_entry(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(300, 70), nn.Linear(70, 4))
+    model = bnnapps.binarize(model.eval(), [{"types": ["embedding"], "use": "bibert"}], keep_first=0, keep_last=0)
+    ids = torch.randint(0, 300, (3, 5))
+    result, found = packed(model, ids, tmp_path)
+    assert found == {"Unpack": 1}
+    sizes = {i.name: len(i.raw_data) for i in onnx.load(result.path).graph.initializer}
+    assert 300 * 3 * 4 in sizes.values(), "three words a row"
+    assert 300 * 70 not in sizes.values()
+    other = torch.randint(0, 300, (2, 5))
+    torch.testing.assert_close(outputs(result, {"input": other}), model(other).detach(), rtol=1e-5, atol=1e-6)
+
+
 def test_a_layer_that_cannot_take_bits_is_named(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))

@@ -8,9 +8,9 @@ import onnx
 import onnx_ir as ir
 
 from bnnapps.errors import ExportError
-from bnnapps.export.ir.bits import unpack_weight
+from bnnapps.export.ir.bits import pack_bits, unpack_weight
 from bnnapps.export.ir.operators import DOMAIN, OPERATORS
-from bnnapps.export.passes.audit import Array, Expected, check_latent, check_tables
+from bnnapps.export.passes.audit import Array, Expected, Table, check_latent, check_tables
 from bnnapps.export.passes.packed.build import array_of
 from bnnapps.export.passes.packed.carry import executable
 
@@ -23,7 +23,8 @@ def audit_packed(model: ir.Model, expected: Expected) -> None:
     * Every operator is plain ONNX or one of the domain, and the file with its function bodies passes ONNX's checker.
     * The bits of every layer are those of its weight, but for outputs that are turned over as a whole.
     * No bit lies beyond the end of a row.
-    * The codes of every embedding are in the file; no latent weight is, nor float codes of a weight that is bits.
+    * The codes of every embedding are in the file, signs as bits; no latent weight is, nor are signs of a weight as
+      floats.
 
     Args:
         model: the graph.
@@ -44,7 +45,7 @@ def audit_packed(model: ir.Model, expected: Expected) -> None:
                 raise ExportError(f"layer '{site}': it has a weight of bits that the model does not have")
             _check_bits(site, node, codes)
             packed[f"codes of {site}"] = codes
-    check_tables(model, expected.tables)
+    check_tables(model, {name: table for name, table in expected.tables.items() if not _is_packed(model, table)})
     check_latent(model, dict(expected.latent))
     _check_no_float_codes(model, packed)
     try:
@@ -79,6 +80,15 @@ def _turned_as_a_whole(node: ir.Node, agree: npt.NDArray[np.bool_]) -> bool:
         agree = agree.reshape(group * agree.shape[1], -1)
     rows = agree.reshape(agree.shape[0], -1)
     return bool((rows.all(axis=1) | ~rows.any(axis=1)).all())
+
+
+def _is_packed(model: ir.Model, table: Table) -> bool:
+    """Whether the codes of an embedding are in the file as bits."""
+    if not bool((np.abs(table) == 1).all()):
+        return False
+    bits = pack_bits(table > 0)
+    stored = (array_of(value) for value in model.graph.initializers.values())
+    return any(one is not None and one.dtype == np.uint8 and np.array_equal(one, bits) for one in stored)
 
 
 def _check_no_float_codes(model: ir.Model, packed: dict[str, Array]) -> None:
