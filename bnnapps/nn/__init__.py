@@ -25,6 +25,7 @@ from bnnapps.nn.layers import (
     Matmul,
 )
 from bnnapps.nn.nonlinearities import Maxout, RPReLU
+from bnnapps.nn.packed import kernels
 from bnnapps.nn.progress import Scheduled, set_progress
 from bnnapps.nn.spec import (
     ActivationSpec,
@@ -77,5 +78,6 @@ __all__ = [
     "WeightBinarizer",
     "WeightSpec",
     "functional",
+    "kernels",
     "set_progress",
 ]

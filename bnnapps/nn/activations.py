@@ -100,6 +100,33 @@ class ActivationBinarizer(nn.Module):
             return Codes(codes + self.noise(x))
         return Codes(codes, self._row_scale(x), kind)
 
+    @property
+    def gives_bits(self) -> bool:
+        """Whether the codes of the moment take one bit, and one scale is all that goes with them."""
+        spec = self.spec
+        return spec.bits == 1 and spec.scale not in ("uniform", "affine") and not (spec.noise and self.training)
+
+    def compared(self, x: Tensor) -> tuple[BF.Compared, Tensor | None]:
+        """The codes as what they were made from (`BF.Compared`), and the scale; for one that `gives_bits`.
+
+        A plain sign is not even computed: only its gradient passes through.
+        """
+        spec = self.spec
+        if spec.scale in ("elastic", "unit") or torch.compiler.is_compiling():
+            codes = self(x)
+            middle = 0.5 if codes.kind == "flag" else 0.0
+            threshold = codes.codes.new_full((1,), middle)
+            return BF.Compared(codes.codes, codes.codes, threshold, codes.kind == "flag"), codes.scale
+        if self.training and spec.standardize == "sample":
+            x = BF.standardize_samples(self._shifted(x), self._sample_dims(x))
+        elif spec.shift == "channel" and not torch.is_grad_enabled() and spec.scale == "none":
+            # In floating point x + shift >= 0 just where x >= -shift: no sum of floats rounds to 0 unless it is 0.
+            return BF.Compared(x, x, -self.shift, spec.unsigned), None
+        else:
+            x = self._shifted(x)
+        codes = self.estimator(x, BF.carrier)
+        return BF.Compared(codes, x, x.new_zeros(1), spec.unsigned), self._row_scale(x)
+
     def _sample_dims(self, x: Tensor) -> tuple[int, ...]:
         """The dimensions of one sample: all but the first, or all where x has no batch."""
         return tuple(range(1 if x.dim() > -self.channel_dim else 0, x.dim()))

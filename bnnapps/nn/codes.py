@@ -109,10 +109,8 @@ def linear(x: Codes, w: Codes, bias: Tensor | None) -> Tensor:
     numbers = x.scale is None or x.scale.numel() == 1  # not one for each row
     if not (torch.is_grad_enabled() and codes and numbers and multiplies_bytes(x.codes, w.codes)):
         return rescale(multiply(F.linear, x, w), x, w, bias, channel_dim=-1)
-    scale = None if w.scale is None else w.scale.reshape(-1)
-    if x.scale is not None:
-        scale = x.scale.reshape(-1) if scale is None else x.scale.reshape(-1) * scale
-    return scaled_linear(x.codes, w.codes, scale, bias, (x.kind == "flag", w.kind == "flag"))
+    flags = (x.kind == "flag", w.kind == "flag")
+    return scaled_linear(x.codes, w.codes, combined(x.scale, w.scale), bias, flags)
 
 
 def rescale(product: Tensor, x: Codes, w: Codes, bias: Tensor | None, channel_dim: int) -> Tensor:
@@ -129,6 +127,14 @@ def rescale(product: Tensor, x: Codes, w: Codes, bias: Tensor | None, channel_di
     if bias is not None:
         result = result + bias.reshape(shape) if scale is None else result.add_(bias.reshape(shape))
     return as_operand(result, x)
+
+
+def combined(x_scale: Tensor | None, w_scale: Tensor | None) -> Tensor | None:
+    """scale_x * scale_w, one number or one for each filter, for scales that are not one for each row."""
+    scale = None if w_scale is None else w_scale.reshape(-1)
+    if x_scale is not None:
+        scale = x_scale.reshape(-1) if scale is None else x_scale.reshape(-1) * scale
+    return scale
 
 
 def _scaled(product: Tensor, scale: Tensor) -> Tensor:

@@ -43,6 +43,12 @@ class WeightBinarizer(nn.Module, Scheduled):
             self.first = nn.Parameter(first, requires_grad=weight.requires_grad)
             self.second = nn.Parameter(second, requires_grad=weight.requires_grad)
 
+    @property
+    def gives_signs(self) -> bool:
+        """Whether the codes of the moment are +1 and -1, and one scale all that goes with them."""
+        spec = self.spec
+        return spec.kind == "binary" and spec.scale != "affine" and not (spec.noise and self.training)
+
     def filters_first(self, weight: Tensor) -> Tensor:
         """The weight with one filter an entry of dimension 0: as it is, but for transposed convolutions."""
         return weight

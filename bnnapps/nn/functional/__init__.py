@@ -1,5 +1,6 @@
 """Pure arithmetic: signs and their gradients, learned scales, weight transforms, bit packing."""
 
+from bnnapps.nn.functional.autograd import disable_compiler
 from bnnapps.nn.functional.bits import PackedBits, pack_bits, pack_signs, save_codes, unpack
 from bnnapps.nn.functional.dorefa import quantize_gradient, quantized_gradient, unit_levels
 from bnnapps.nn.functional.elastic import (
@@ -12,6 +13,15 @@ from bnnapps.nn.functional.fourier import fourier_derivative, fourier_terms, noi
 from bnnapps.nn.functional.lean import keep_integers, keep_shape
 from bnnapps.nn.functional.linear import multiplies_bytes, scaled_linear
 from bnnapps.nn.functional.masked import drop_scores, dropout, relu, saved_as_made
+from bnnapps.nn.functional.on_bits import (
+    Compared,
+    carrier,
+    conv_codes,
+    conv_of_bits,
+    linear_codes,
+    linear_of_bits,
+    pack_filters,
+)
 from bnnapps.nn.functional.recu import (
     laplace_quantile,
     rectified,
@@ -48,10 +58,15 @@ from bnnapps.nn.functional.weights import (
 )
 
 __all__ = [
+    "Compared",
     "PackedBits",
+    "carrier",
     "centre",
     "clipped_uniform",
+    "conv_codes",
+    "conv_of_bits",
     "deviation",
+    "disable_compiler",
     "drop_scores",
     "dropout",
     "ede_derivative",
@@ -64,10 +79,13 @@ __all__ = [
     "keep_shape",
     "laplace_quantile",
     "learned_step",
+    "linear_codes",
+    "linear_of_bits",
     "mean_abs",
     "multiplies_bytes",
     "noise_weight",
     "pack_bits",
+    "pack_filters",
     "pack_signs",
     "polynomial_derivative",
     "positive",

@@ -25,7 +25,7 @@ def mean_abs(w: Tensor, over: str) -> Tensor:
     """Mean of |w|: over each filter ("filter", shape (O, 1, ...)) or over everything ("layer", shape (1, ...))."""
     dims = tuple(range(w.dim())) if over == "layer" else _rest(w)
     total = w.abs().sum(dim=dims, keepdim=True)  # on a CPU several times faster than the norm of order 1
-    return total / math.prod(w.shape[d] for d in dims)
+    return total / math.prod([w.shape[d] for d in dims])  # a list: torch.compile knows no generators here
 
 
 class _Centre(torch.autograd.Function):

@@ -10,9 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from bnnapps.nn.codes import Codes, affine_product, multiply, rescale
+from bnnapps.kernels.calls import Geometry, is_channels_last
+from bnnapps.nn import functional as BF
+from bnnapps.nn.codes import Codes, affine_product, combined, multiply, rescale
 from bnnapps.nn.layers.base import BinaryLayer
 from bnnapps.nn.layers.operands import LinearParts
+from bnnapps.nn.packed import packed_weight
 from bnnapps.nn.spec import ConvSpec
 from bnnapps.nn.weights import WeightBinarizer
 
@@ -35,13 +38,76 @@ class _BinaryConv(BinaryLayer[ConvSpec], _ConvNd):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as in nn.Conv2d
         """The binary convolution; see the class."""
-        x, w = self.binary.operands(input, self.weight, offsets=True)
-        x = x._replace(codes=self._padded(x.codes))
         bias = self.bias if self.spec.output is None else None
-        result = self.binary.finish(self._scaled(x, w, bias, input), input)
+        result = self.binary.finish(self._product(input, bias), input)
         if self.bias is None or bias is not None:
             return result
         return result + self.bias.view(-1, *[1] * len(self.kernel_size))
+
+    def _product(self, real: Tensor, bias: Tensor | None) -> Tensor:
+        """The product of both operands with their scales, and the bias: on bits where the kernels take it."""
+        geometry = self._geometry(real)
+        if geometry is not None:
+            whole = real if real.dim() > 1 + len(self.kernel_size) else real.unsqueeze(0)
+            results = whole.shape[0]
+            for length in geometry.output(whole.shape[2:]):
+                results *= max(0, length)
+            if self.binary.on_bits(real, self.weight, self.weight[0].numel(), self.weight.numel() * results):
+                result = self._on_bits(whole, bias, geometry)
+                return result if whole is real else result.squeeze(0)
+        x, w = self.binary.operands(real, self.weight, offsets=True)
+        x = x._replace(codes=self._padded(x.codes))
+        return self._scaled(x, w, bias, real)
+
+    def _on_bits(self, real: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+        """As `_scaled`, by the kernels."""
+        if torch.is_grad_enabled():
+            return self._on_bits_trained(real, bias, geometry)
+        x, x_scale, fused = self._compared(real)
+        assert self.binary.weight is not None
+        weight, keep = packed_weight(self.binary.weight, self.weight)
+        last = is_channels_last(real) or is_channels_last(self.weight)
+        scale = combined(x_scale, weight.scale) if fused else None
+        result = BF.conv_of_bits(x, weight.bits, geometry, scale, bias if fused else None, last, keep)
+        return result if fused else rescale(result, Codes(real, x_scale), Codes(real, weight.scale), bias, 1)
+
+    # A compiled graph breaks here, as it does at the gradient of a sign.
+    @BF.disable_compiler
+    def _on_bits_trained(self, real: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+        x, x_scale, fused = self._compared(real)
+        assert self.binary.weight is not None
+        w = self.binary.weight(self.weight)
+        result = BF.conv_codes(x, w.codes, combined(x_scale, w.scale) if fused else None, geometry)
+        left = (None, None) if fused else (x_scale, w.scale)
+        return rescale(result, Codes(real, left[0]), Codes(real, left[1]), bias, 1)
+
+    def _compared(self, real: Tensor) -> tuple[BF.Compared, Tensor | None, bool]:
+        """The activation, its scale, and whether that is one number, not one for each position."""
+        activation = self.binary.activation
+        assert activation is not None
+        x, scale = activation.compared(real)
+        if activation.spec.scale == "input_map":
+            scale = self._input_map(real)
+        return x, scale, scale is None or scale.numel() == 1
+
+    def _geometry(self, real: Tensor) -> Geometry | None:
+        """What the kernels need to know; `None` for borders that they do not make."""
+        activation = self.binary.activation
+        dims = len(self.kernel_size)
+        if activation is None or real.dim() not in (dims + 1, dims + 2) or real.shape[-1 - dims] != self.in_channels:
+            return None
+        border = self._border(real)
+        if border is None:
+            return None
+        sizes = (self.kernel_size, self.stride, self.dilation, *border)
+        return Geometry(self.in_channels, self.groups, *sizes, self.spec.pad_value, activation.spec.unsigned)
+
+    def _border(self, real: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """How many positions of `spec.pad_value` stand before and behind the map, by dimension; `None` for others."""
+        pairs = self._reversed_padding_repeated_twice
+        begin, end = tuple(pairs[-2::-2]), tuple(pairs[-1::-2])
+        # PyTorch pads by itself where both sides differ, and what its gradient then rounds to is its own affair.
+        return (begin, end) if self.padding_mode == "zeros" and begin == end else None
 
     def _scaled(self, x: Codes, w: Codes, bias: Tensor | None, real: Tensor) -> Tensor:
         """The product of both operands with their scales, and the bias."""

@@ -21,15 +21,19 @@ class BinaryConv2dSame(BinaryConv2d):
 
     def _padded(self, codes: Tensor) -> Tensor:
         value = 0 if self.binary.activation is None else self.spec.pad_value
-        return F.pad(codes, self._border(codes), value=float(value))
+        return F.pad(codes, self._missing(codes), value=float(value))
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.conv2d(x, weight, None, self.stride, 0, self.dilation, self.groups)
 
     def _input_map(self, x: Tensor) -> Tensor:
-        return super()._input_map(F.pad(x, self._border(x)))
+        return super()._input_map(F.pad(x, self._missing(x)))
 
-    def _border(self, x: Tensor) -> list[int]:
+    def _border(self, real: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        left, right, above, below = self._missing(real)
+        return (above, left), (below, right)
+
+    def _missing(self, x: Tensor) -> list[int]:
         """Positions to put left, right, above and below."""
         border: list[int] = []
         for dim in (1, 0):  # F.pad begins with the last dimension

@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bnnapps.nn.codes import linear
 from bnnapps.nn.layers.base import BinaryLayer
 from bnnapps.nn.layers.operands import LinearParts
 from bnnapps.nn.spec import LinearSpec
@@ -52,11 +51,7 @@ class BinaryLinear(BinaryLayer[LinearSpec], nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as in nn.Linear
         """The binary product; see the class."""
-        x, w = self.binary.operands(input, self.weight, offsets=True)
-        if self.spec.output is None:
-            return self.binary.finish(linear(x, w, self.bias), input)
-        result = self.binary.finish(linear(x, w, None), input)
-        return result if self.bias is None else result + self.bias
+        return self.binary.project(input, self.weight, self.bias)
 
     def constrain(self) -> None:
         """Apply the constraints of the latent weight and of the learned scale."""

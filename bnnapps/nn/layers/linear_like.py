@@ -4,28 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bnnapps.nn.codes import linear
 from bnnapps.nn.layers.base import BinaryLayer
 from bnnapps.nn.layers.operands import LinearParts
 from bnnapps.nn.spec import LinearSpec
 from bnnapps.nn.weights import WeightBinarizer
-
-
-def project(parts: LinearParts, x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """s (codes(x) @ codes(W)^T) + bias, as `BinaryLinear` computes it: (..., in) -> (..., out).
-
-    Args:
-        parts: the binarizers.
-        x: (..., in).
-        matrix: the latent weight W, (out, in): one filter a row.
-        bias: (out,).
-
-    """
-    left, right = parts.operands(x, matrix, offsets=True)
-    if parts.output is None:
-        return parts.finish(linear(left, right, bias), x)
-    result = parts.finish(linear(left, right, None), x)
-    return result if bias is None else result + bias
 
 
 class BinaryLinearLike(BinaryLayer[LinearSpec]):
@@ -46,7 +28,7 @@ class BinaryLinearLike(BinaryLayer[LinearSpec]):
 
     def forward(self, x: Tensor) -> Tensor:
         """The binary product."""
-        return project(self.binary, x, self.matrix, self.bias)
+        return self.binary.project(x, self.matrix, self.bias)
 
     def latents(self) -> list[tuple[str, Tensor, WeightBinarizer]]:
         """The weight."""

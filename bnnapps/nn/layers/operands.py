@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from bnnapps.nn.activations import ActivationBinarizer
-from bnnapps.nn.codes import Codes
-from bnnapps.nn.functional import quantize_gradient
+from bnnapps.nn.codes import Codes, combined, linear, rescale
+from bnnapps.nn.functional import Compared, disable_compiler, linear_codes, linear_of_bits, quantize_gradient
 from bnnapps.nn.layers.base import Parts, device_dtype
 from bnnapps.nn.output import OutputScale
+from bnnapps.nn.packed import packed_weight, takes
 from bnnapps.nn.spec import ActivationSpec, LinearSpec
 from bnnapps.nn.weights import WeightBinarizer
 
@@ -36,6 +37,61 @@ class LinearParts(Parts):
         """Both operands of the product; without `offsets`, one that has an offset comes as real values."""
         found = codes_of(self.activation, x), codes_of(self.weight, weight)
         return found if offsets else (_without_offset(found[0]), _without_offset(found[1]))
+
+    def on_bits(self, x: Tensor, weight: Tensor, terms: int, products: int) -> bool:
+        """Whether the kernels compute the product of both operands: see `bnnapps.nn.packed.takes`."""
+        parts = self.activation, self.weight
+        return (
+            self.activation is not None
+            and self.weight is not None
+            and self.activation.gives_bits
+            and self.weight.gives_signs
+            and takes(x, weight, terms, products)
+            and not any(part._forward_hooks or part._forward_pre_hooks for part in parts if part is not None)
+        )
+
+    def project(self, x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+        """s (codes(x) @ codes(W)^T) + bias: (..., in) -> (..., out), for a latent weight W, (out, in)."""
+        inner = bias if self.output is None else None
+        if x.dim() > 0 and x.shape[-1] == matrix.shape[1] and self._linear_on_bits(x, matrix):
+            result = self._project_bits(x, matrix, inner)
+        else:
+            left, right = self.operands(x, matrix, offsets=True)
+            result = linear(left, right, inner)
+        result = self.finish(result, x)
+        return result if inner is bias or bias is None else result + bias
+
+    def _linear_on_bits(self, x: Tensor, matrix: Tensor) -> bool:
+        """Whether the kernels take it; a scale for each row is multiplied outside of them."""
+        return self.on_bits(x, matrix, matrix.shape[1], x.numel() * matrix.shape[0])
+
+    def _project_bits(self, x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+        if torch.is_grad_enabled():
+            return self._project_bits_trained(x, matrix, bias)
+        rows, x_scale, fused = self._rows_on_bits(x)
+        assert self.weight is not None
+        weight, keep = packed_weight(self.weight, matrix)
+        scale = combined(x_scale, weight.scale) if fused else None
+        result = linear_of_bits(rows, weight.bits, scale, bias if fused else None, keep)
+        result = result.view(*x.shape[:-1], matrix.shape[0])
+        return result if fused else rescale(result, Codes(x, x_scale), Codes(x, weight.scale), bias, channel_dim=-1)
+
+    # A compiled graph breaks here, as it does at the gradient of a sign.
+    @disable_compiler
+    def _project_bits_trained(self, x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+        rows, x_scale, fused = self._rows_on_bits(x)
+        assert self.weight is not None
+        w = self.weight(matrix)
+        scale = combined(x_scale, w.scale) if fused else None
+        result = linear_codes(rows, w.codes, scale, bias if fused else None).view(*x.shape[:-1], matrix.shape[0])
+        return result if fused else rescale(result, Codes(x, x_scale), Codes(x, w.scale), bias, channel_dim=-1)
+
+    def _rows_on_bits(self, x: Tensor) -> tuple[Compared, Tensor | None, bool]:
+        """The activation as rows, its scale, and whether that is one number, not one for each row."""
+        assert self.activation is not None
+        found, scale = self.activation.compared(x)
+        rows = found._replace(codes=_rows(found.codes), source=_rows(found.source))
+        return rows, scale, scale is None or scale.numel() == 1
 
     def finish(self, result: Tensor, x: Tensor) -> Tensor:
         """The output scale on the result for the real input x; the gradient that comes back is rounded."""
@@ -77,6 +133,10 @@ def deployed_codes(binarizer: WeightBinarizer | None, weight: Tensor) -> Codes:
     """The weight as deployment has it: without noise, without gradient."""
     result: Codes = Codes(weight.detach()) if binarizer is None else binarizer(weight.detach(), noisy=False)
     return result
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])
 
 
 def _without_offset(operand: Codes) -> Codes:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from bnnapps.nn.layers.attention import AttentionParts
 from bnnapps.nn.layers.base import BinaryLayer
-from bnnapps.nn.layers.linear_like import project
 from bnnapps.nn.layers.operands import LinearParts
 from bnnapps.nn.layers.windows import Windows, windows_of
 from bnnapps.nn.spec import ActivationSpec, AttentionSpec
@@ -50,7 +49,7 @@ class WindowParts(AttentionParts):
 
     def project(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """One projection of x, (..., in) -> (..., out)."""
-        return project(self.projection(name), x, weight, bias)
+        return self.projection(name).project(x, weight, bias)
 
 
 class BinaryShiftedWindowAttention(BinaryLayer[AttentionSpec]):
