@@ -148,6 +148,10 @@ class Row {
   uint32_t every(int64_t step, int64_t first, int64_t count) const {
     if (step == 9) return every_ninth(first, count);
     uint32_t word = 0;
+    if (step == 1) {  // `first` is a multiple of 32
+      std::memcpy(&word, copy_.data() + first / 8, sizeof(word));
+      return count < 32 ? word & ((1u << count) - 1) : word;
+    }
     for (int64_t i = 0, at = first; i < count; ++i, at += step) {
       word |= (copy_[static_cast<size_t>(at / 8)] >> (at % 8) & 1u) << i;
     }
