@@ -6,7 +6,8 @@ import onnxruntime
 import pytest
 from command_line import call
 
-from bnnapps.export.runtime import info, library
+from bnnapps.export.runtime import info
+from bnnapps.kernels import library
 
 KEYS = [
     *("library", "loads", "interface", "expected_interface", "instruction_sets", "in_use"),
