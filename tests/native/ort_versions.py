@@ -4,7 +4,7 @@ Usage: python tests/native/ort_versions.py PYTHON...
 
 Each PYTHON is an interpreter (of a virtual environment, say) that has numpy and the version of onnxruntime to try:
 
-    python -m venv /tmp/ort && /tmp/ort/bin/pip install numpy && /tmp/ort/bin/pip install --no-deps onnxruntime==1.17.3
+    python -m venv ort117 && ort117/bin/pip install numpy && ort117/bin/pip install --no-deps onnxruntime==1.17.3
 
 Draws nodes of every operator, writes them with their inputs and outputs to a folder, and runs that folder in each
 interpreter, on the kernels and by the functions in the file. The exit status is that of the worst.
