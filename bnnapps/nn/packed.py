@@ -20,6 +20,8 @@ LEAST_PRODUCTS = 1 << 20
 """Layers with fewer products of codes than this in a call are too: calling the kernels takes longer."""
 MOST_TERMS = 1 << 24
 """Sums of fewer terms are exact in float32."""
+SAMPLE = 1 << 12
+"""So many elements of a weight are compared before its packed form is used again."""
 
 _on = True
 
@@ -116,12 +118,17 @@ class PackedWeight(NamedTuple):
 class _Kept(NamedTuple):
     versions: tuple[tuple[int, int], ...]
     storages: tuple[StorageWeakRef, ...]
+    sample: Tensor
     weight: PackedWeight
 
     def holds(self, tensors: tuple[Tensor, ...]) -> bool:
         """Whether these tensors are those that it was made of, and unchanged."""
         # A storage that is gone may have left its address to another.
-        return _versions(tensors) == self.versions and not any(storage.expired() for storage in self.storages)
+        return (
+            _versions(tensors) == self.versions
+            and not any(storage.expired() for storage in self.storages)
+            and torch.equal(_sample(tensors[0]), self.sample)
+        )
 
 
 _kept: WeakKeyDictionary[WeightBinarizer, _Kept] = WeakKeyDictionary()
@@ -132,8 +139,9 @@ def packed_weight(binarizer: WeightBinarizer, weight: Tensor) -> tuple[PackedWei
     """What the binarizer makes of the weight, and whether it is kept for the next call.
 
     It is made again when an operator of PyTorch has changed the weight or the binarizer's tensors, or another weight
-    is given. What changes a parameter behind PyTorch's back, such as `weight.data.mul_(2)`, is not seen. What is kept
-    belongs to neither module: copies, pickles and state dicts do not have it.
+    is given. What changes the weight behind PyTorch's back, such as `weight.data.mul_(-1)`, shows in a comparison of
+    its elements: of all up to `SAMPLE`, of so many spread over a larger weight, where a change of single elements can
+    be missed. What is kept belongs to neither module: copies, pickles and state dicts do not have it.
     """
     if torch.compiler.is_compiling():
         return _pack(binarizer, weight), False
@@ -143,13 +151,23 @@ def packed_weight(binarizer: WeightBinarizer, weight: Tensor) -> tuple[PackedWei
     found = _kept.get(binarizer)
     if found is None or not found.holds(tensors):
         storages = tuple(StorageWeakRef(t.untyped_storage()) for t in tensors)
-        found = _kept[binarizer] = _Kept(_versions(tensors), storages, _pack(binarizer, weight))
+        found = _kept[binarizer] = _Kept(
+            _versions(tensors), storages, _sample(weight).clone(), _pack(binarizer, weight)
+        )
     return found.weight, True
 
 
 def _pack(binarizer: WeightBinarizer, weight: Tensor) -> PackedWeight:
     codes = binarizer(weight)
     return PackedWeight(pack_filters(codes.codes), codes.scale)
+
+
+def _sample(weight: Tensor) -> Tensor:
+    """Elements spread over the memory of a weight, as bits: so a NaN is equal to itself. A view where it is dense."""
+    strides = weight.stride()
+    order = sorted(range(weight.dim()), key=lambda dim: -strides[dim])
+    flat = weight.detach().permute(order).reshape(-1)
+    return flat[:: max(1, -(-flat.numel() // SAMPLE))].view(torch.int32)
 
 
 def _versions(tensors: tuple[Tensor, ...]) -> tuple[tuple[int, int], ...]:

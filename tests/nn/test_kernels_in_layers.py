@@ -319,6 +319,20 @@ def test_copies_and_files_hold_nothing_of_it() -> None:
     assert torch.equal(evaluated(layer, x)[0], expected)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels", [64, 128])
+def test_a_write_through_data_is_seen(channels: int, layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    layer = BinaryConv2d(channels, channels, 3, bias=False).to(memory_format=layout).eval()
+    x = torch.randn(2, channels, 16, 16)
+    with torch.no_grad():
+        before = layer(x)
+        layer.weight.data.mul_(-1)
+        assert torch.equal(layer(x), -before)
+        layer.weight.detach().numpy()[...] *= -1
+        assert torch.equal(layer(x), before)
+
+
 def test_what_was_kept_goes_with_the_layer() -> None:
     layer = BinaryLinear(64, 32)
     before = len(packed._kept)
