@@ -1,10 +1,14 @@
-"""Single binary layers in ONNX Runtime on our kernels, beside float32, int8 and (where installed) OpenVINO, in turns.
+"""Single binary layers in ONNX Runtime on our kernels, beside float32, int8, OpenVINO and Larq, in turns.
+
+OpenVINO and Larq take part where they are installed (Larq 0.16 needs TensorFlow 2.15, numpy 1 and an environment of its
+own).
 
 Bits go in and come out of the packed layer, as between the layers of a network; the peers get and give their own type
 (OpenVINO: floats, which it quantizes itself), and so does the packed layer of the column "floats in and out".
 `--sweep` measures how the time grows with channels, pixels and threads, and draws it.
 
     python benchmarks/kernels.py --threads 1 2 --batches 1 8
+    python benchmarks/kernels.py --threads 1 --isa avx2
     python benchmarks/kernels.py --sweep docs/results/runtime_sweep.svg
 """
 
@@ -27,6 +31,7 @@ from bnnapps.export.bench.bound import popcount_bound
 from bnnapps.export.ir.bits import WORD, pack_weight, words
 from bnnapps.export.runtime.functions import DOMAIN, VERSION, functions
 from bnnapps.export.session import register
+from bnnapps.kernels.library import isa, set_isa
 
 
 @dataclass(frozen=True)
@@ -198,12 +203,39 @@ def openvino_call(shape: Shape, batch: int, threads: int) -> Call | None:
     return lambda: request.infer()
 
 
+def larq_call(shape: Shape, batch: int, threads: int) -> Call | None:
+    """Larq Compute Engine's layer, floats in and out, by its indirect kernel (the default one is far slower)."""
+    try:
+        import larq  # type: ignore[import-not-found]
+        import larq_compute_engine as lce  # type: ignore[import-not-found]
+        import tensorflow as tf  # type: ignore[import-not-found]
+        from larq_compute_engine.tflite.python.interpreter import Interpreter  # type: ignore[import-not-found]
+    except ImportError:
+        return None
+    tf.keras.utils.set_random_seed(0)
+    height, width = shape.size()
+    layer = larq.layers.QuantConv2D(
+        shape.outputs,
+        shape.kernel,
+        padding="same",
+        input_quantizer="ste_sign",
+        kernel_quantizer="ste_sign",
+        use_bias=False,
+    )
+    inputs = tf.keras.Input((height, width, shape.channels), batch_size=batch)
+    model = tf.keras.Model(inputs, tf.keras.layers.BatchNormalization()(layer(inputs)))
+    interpreter = Interpreter(lce.convert_keras_model(model), num_threads=threads, use_indirect_bgemm=True)
+    x = np.random.default_rng(0).standard_normal((batch, height, width, shape.channels)).astype(np.float32)
+    return lambda: interpreter.predict(x)
+
+
 PEERS: dict[str, Callable[[Shape, int, int], Call | None]] = {
     "packed": packed_call,
     "packed, floats": real_call,
     "float32": float_call,
     "int8": int8_call,
     "OpenVINO": openvino_call,
+    "Larq": larq_call,
 }
 
 
@@ -229,9 +261,12 @@ def measure(shape: Shape, batch: int, threads: int, rounds: int, names: Sequence
 def table(options: argparse.Namespace) -> None:
     """Print a Markdown table, a row as soon as it is measured."""
     bound = popcount_bound()
+    print(f"instruction set: {isa()}")
     print(f"popcount bound of a thread: {'not known' if bound is None else f'{bound / 1e12:.2f} TMAC/s'}")
-    print("| layer | batch | threads | packed µs | of the bound | floats in and out | float32 | int8 | OpenVINO |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print(
+        "| layer | batch | threads | packed µs | of the bound | floats in and out | float32 | int8 | OpenVINO | Larq |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for threads in options.threads:
         for batch in options.batches:
             for shape in SHAPES:
@@ -277,7 +312,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[1])
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--sweep", type=Path, help="draw time against work into this file instead")
+    parser.add_argument("--isa", help="our kernels for another instruction set, such as avx2; the peers keep their own")
     options = parser.parse_args(arguments)
+    if options.isa is not None:
+        set_isa(options.isa)
     if options.sweep is not None:
         sweep(options)
     else:
