@@ -133,12 +133,16 @@ def table(options: argparse.Namespace) -> str:
 
 
 def curve(folder: Path) -> list[tuple[float, float]]:
-    """Epochs done (of all students together) and dev accuracy in percent."""
+    """Epochs done (of all students together) and dev accuracy in percent; what a stage hands on is no epoch more."""
     points: list[tuple[float, float]] = []
+    stage, step = "", 0
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         record = json.loads(line)
-        if "dev/accuracy" in record:
+        if "dev/accuracy" not in record:
+            continue
+        if record["stage"] != stage or record["step"] > step + 1:
             points.append((len(points) + 1.0, 100 * float(record["dev/accuracy"])))
+        stage, step = record["stage"], record["step"]
     return points
 
 
