@@ -1,0 +1,114 @@
+"""Images with boxes: in memory, or in files that are decoded when they are needed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of an image.
+
+    Attributes:
+        boxes: float32 (n, 4), x1 y1 x2 y2 in pixels from the upper left corner of the image, x2 > x1, y2 > y1. A box
+            around the single pixel of row 0, column 0 is (0, 0, 1, 1).
+        labels: int64 (n,), 1 to C; 0 is the background.
+        difficult: bool (n,), VOC's flag: neither found nor missed counts.
+        crowd: bool (n,), COCO's flag: a region of many objects; neither found nor missed counts.
+        area: float32 (n,), in pixels: of the segment where the annotation has one (COCO), else of the box.
+        image_id: a number that is the image's own within its set.
+    """
+
+    boxes: Floats
+    labels: Ints
+    difficult: Flags
+    crowd: Flags
+    area: Floats
+    image_id: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, keep: Flags | Ints) -> Objects:
+        """Some of the objects."""
+        flags = (self.difficult[keep], self.crowd[keep])
+        return Objects(self.boxes[keep], self.labels[keep], *flags, self.area[keep], self.image_id)
+
+
+@dataclass(frozen=True)
+class BoxCounts:
+    """What became of the boxes of a set.
+
+    Attributes:
+        boxes: that are used.
+        clipped: of these, reached beyond their image.
+        zero_area: dropped, because they have no area.
+        outside: dropped, because they lie beside their image.
+    """
+
+    boxes: int = 0
+    clipped: int = 0
+    zero_area: int = 0
+    outside: int = 0
+
+
+class DetectionSet(ABC):
+    """A row of images with their objects."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of images."""
+
+    @abstractmethod
+    def image(self, index: int) -> Pixels:
+        """An image, uint8 (H, W, 3).
+
+        Raises:
+            BrokenImageError: its file cannot be decoded.
+        """
+
+    @abstractmethod
+    def target(self, index: int) -> Objects:
+        """Its objects."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """What people know it by: the file, or the number of a scene."""
+
+    @abstractmethod
+    def take(self, indices: Sequence[int]) -> DetectionSet:
+        """Some of the images."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything about the data that training needs.
+
+    Attributes:
+        train, dev: the images.
+        classes: names of the labels 1 to C; the background, 0, has none.
+        description: for people; says whether the data is real or generated.
+        train_counts, dev_counts: what became of the boxes.
+        notes: one line each about what was unusual in the files, such as images of 16 bits.
+        broken: files that could not be decoded, with the reason; grows in training.
+    """
+
+    train: DetectionSet
+    dev: DetectionSet
+    classes: tuple[str, ...]
+    description: str
+    train_counts: BoxCounts = BoxCounts()
+    dev_counts: BoxCounts = BoxCounts()
+    notes: tuple[str, ...] = ()
+    broken: dict[Path, str] = field(default_factory=dict)
