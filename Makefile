@@ -2,7 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# EXTRAS=dev,mmdet also installs mmdet, for which pip must find a wheel of onedl-mmcv (PIP_FIND_LINKS) or compile it.
+EXTRAS ?= dev
+COMMA := ,
+STAMP := $(VENV)/.installed-$(subst $(COMMA),-,$(EXTRAS))
 OUT ?= runs/bibert_glue
 NATIVE := $(shell find export/runtime/native -type f)
 
@@ -27,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt scikit-build-core cmake ninja
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation --editable '.[$(EXTRAS)]'
 	touch $@
 
 clean:
