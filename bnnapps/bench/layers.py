@@ -180,6 +180,10 @@ def _block(s: Size) -> Sample:
     return Sample(_of("bnnapps.nn.blocks", "BasicBlock")(s.channels, s.channels, 1), (_maps(2, s),))
 
 
+def _conv_unit(s: Size) -> Sample:
+    return Sample(_of("bnnapps.nn.blocks", "ConvUnit")(s.channels, s.channels), (_maps(2, s),))
+
+
 def _of(module: str, name: str) -> Any:
     """A class of another package."""
     try:
@@ -198,3 +202,4 @@ register_sample("pyg.Linear", _pyg_linear)
 register_sample("timm.Attention", _timm_attention)
 register_sample("torchvision.ShiftedWindowAttention", _shifted_window)
 register_sample("residual_block", _block)
+register_sample("conv_unit", _conv_unit)

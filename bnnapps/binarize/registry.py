@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from bnnapps.nn.blocks.conv_unit import ConvUnit
 from bnnapps.nn.layers import (
     BinaryBilinear,
     BinaryConv1d,
@@ -35,6 +36,7 @@ from bnnapps.nn.layers import (
 )
 from bnnapps.nn.layers.base import Twin
 from bnnapps.nn.layers.conv_same import BinaryConv2dSame, is_conv2d_same
+from bnnapps.nn.layers.conv_unit import BinaryConvUnit
 from bnnapps.nn.layers.hf_attention import is_hf_attention
 from bnnapps.nn.layers.hf_conv1d import is_hf_conv1d
 from bnnapps.nn.layers.matmul import Matmul
@@ -225,6 +227,17 @@ def _register() -> None:
             matches=is_residual_block,
             describes="basic and bottleneck blocks of torchvision, timm and our models: shortcuts, norms, "
             "non-linearities; their convolutions are layers of their own",
+        )
+    )
+    register_layer_type(
+        LayerType(
+            key="conv_unit",
+            twin=BinaryConvUnit,
+            spec=BlockSpec,
+            slot="block",
+            matches=_computes_as(ConvUnit),
+            describes="a convolution with BatchNorm and ReLU of our detectors: its norm, shortcut and non-linearity; "
+            "the convolution inside is a layer of its own",
         )
     )
     register_layer_type(

@@ -31,6 +31,19 @@ _TORCHVISION: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """First layers and heads of torchvision's classifiers, by class."""
 
+_RPN = ("rpn.head.cls_logits", "rpn.head.bbox_pred")
+_ROI = ("roi_heads.box_predictor", "roi_heads.mask_predictor", "roi_heads.keypoint_predictor")
+_DENSE = ("head.classification_head.cls_logits", "head.regression_head.bbox_reg")
+_TORCHVISION_DETECTORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "SSD": (("backbone",), ("head",)),
+    "RetinaNet": (("backbone",), _DENSE),
+    "FCOS": (("backbone",), (*_DENSE, "head.regression_head.bbox_ctrness")),
+    # MaskRCNN and KeypointRCNN are subclasses.
+    "FasterRCNN": (("backbone",), (*_RPN, *_ROI)),
+}
+"""First layers (the first one of their backbone) and heads of torchvision's detectors, by class: the layers that put
+out scores and boxes."""
+
 
 @dataclass(frozen=True)
 class Roles:
@@ -88,8 +101,8 @@ def _from_metadata(model: nn.Module) -> tuple[str, list[str], list[str]] | None:
         return "timm pretrained_cfg", _listed(entries.get("first_conv")), _listed(entries.get("classifier"))
     if module == "torchvision":
         for kind in type(model).__mro__:
-            if kind.__name__ in _TORCHVISION:
-                first, heads = _TORCHVISION[kind.__name__]
+            if kind.__name__ in _TORCHVISION | _TORCHVISION_DETECTORS:
+                first, heads = (_TORCHVISION | _TORCHVISION_DETECTORS)[kind.__name__]
                 return f"torchvision's {kind.__name__}", list(first), list(heads)
     return None
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.binarize.packing import packing_warnings
+from bnnapps.binarize.registry import type_of
 from bnnapps.forward import run_model
 from bnnapps.nn.layers.base import parts_of_twin, to_binary
-from bnnapps.nn.layers.residual_block import ResidualBlock
 from bnnapps.nn.spec import ActivationSpec, AttentionSpec, BlockSpec, LinearSpec
 
 if TYPE_CHECKING:
@@ -104,7 +104,10 @@ def _with_blocks(model: nn.Module, entries: Sequence[Entry]) -> nn.Module:
     copied = copy.deepcopy(model)
     for name, spec in blocks:
         block = copied.get_submodule(name)
-        to_binary(block, ResidualBlock, spec, parts_of_twin(ResidualBlock, block, spec))
+        kind = type_of(block)
+        assert kind is not None
+        twin = kind.twin_for(block)
+        to_binary(block, twin, spec, parts_of_twin(twin, block, spec))
     return copied
 
 

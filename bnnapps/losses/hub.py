@@ -28,12 +28,16 @@ class Outputs:
         logits: (B, classes), or (B, 1) or (B,) for a regression.
         taps: tensors by the name of the tap, one a layer (see `bnnapps.training.taps`).
         heads: number of attention heads, which relations and scores need.
+        losses: scalars that the network computes itself from the labels, as detectors do.
+        extras: whatever else a task gives to its losses, by name (see `Loss.extras`).
 
     """
 
     logits: Tensor | None = None
     taps: Mapping[str, list[Tensor]] = field(default_factory=dict)
     heads: int | None = None
+    losses: Mapping[str, Tensor] = field(default_factory=dict)
+    extras: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,16 @@ def tapped(outputs: Outputs, who: str, term: str, tap: str) -> list[Tensor]:
     return outputs.taps[tap]
 
 
+def extra_of(outputs: Outputs, who: str, term: str, name: str) -> Any:
+    """What the task gives under that name, or `UsageError`."""
+    if name not in outputs.extras:
+        known = f"it has {nearest(name, outputs.extras)}" if outputs.extras else "it has none"
+        raise UsageError(
+            f"the loss '{term}' needs '{name}' of the {who}, which this task or network does not give; {known}"
+        )
+    return outputs.extras[name]
+
+
 def heads_of(outputs: Outputs, who: str, term: str) -> int:
     """The number of attention heads, or `UsageError`."""
     if outputs.heads is None:
@@ -118,6 +132,7 @@ class Loss:
         taps: the taps that it reads.
         options: the record of its options, if it has any.
         soft_labels: whether it can read shares of classes; true for a loss that reads no labels.
+        extras: what it reads of `Outputs.extras`; a task computes only what is asked for.
 
     """
 
@@ -128,6 +143,7 @@ class Loss:
     taps: tuple[str, ...] = ()
     options: type[Record] | None = None
     soft_labels: bool = True
+    extras: tuple[str, ...] = ()
 
 
 _LOSSES: dict[str, Loss] = {}
@@ -252,6 +268,11 @@ class LossHub:
     def taps(self) -> tuple[str, ...]:
         """The names of the taps that the terms read, sorted."""
         return tuple(sorted({tap for t in self.terms for tap in t.loss.taps}))
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """The names of the extras that the terms read, sorted."""
+        return tuple(sorted({extra for t in self.terms for extra in t.loss.extras}))
 
     def __call__(self, inputs: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
         """The total, and each term that counts now, not weighted and without gradient, by name.

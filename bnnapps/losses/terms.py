@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
@@ -54,10 +55,16 @@ class SoftOptions(Record):
 def task_loss(inputs: LossInputs, options: TaskOptions | None = None) -> Tensor:
     """Cross-entropy with the labels, mean over the batch; for a regression the mean squared error.
 
+    Where the network computes losses itself (a detector), their sum.
+
     Classes stand on the last dimension, (B, classes) or (B, L, classes); a label of -100 is left out. Labels of the
     shape of the logits are shares of the classes.
     """
     smoothing = 0.0 if options is None else options.label_smoothing
+    if inputs.student.losses:
+        if smoothing:
+            raise UsageError("the loss 'task' is the network's own here, which knows no label_smoothing: drop it")
+        return torch.stack(list(inputs.student.losses.values())).sum()
     logits = student_logits(inputs, "task")
     if inputs.labels is None:
         raise UsageError("the loss 'task' needs labels, which were not given")
@@ -158,7 +165,12 @@ def _single(tap: str) -> Callable[[LossInputs], Tensor]:
 
 
 _TERMS = [
-    Loss("task", task_loss, "cross-entropy with the labels; mean squared error for a regression", options=TaskOptions),
+    Loss(
+        "task",
+        task_loss,
+        "cross-entropy with the labels; mean squared error for a regression; a detector's own losses",
+        options=TaskOptions,
+    ),
     Loss(
         "soft_cross_entropy",
         soft_cross_entropy_loss,

@@ -3,6 +3,7 @@
 from bnnapps.methods import (
     adabin,
     bibert,
+    bidet,
     binarybert,
     bireal,
     bit,
@@ -25,6 +26,7 @@ __all__ = [
     "Slot",
     "adabin",
     "bibert",
+    "bidet",
     "binarybert",
     "bireal",
     "bit",

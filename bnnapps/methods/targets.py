@@ -20,13 +20,13 @@ _FFN_OUTPUTS = r"re:(.*\.)?((?<!attention\.)output\.dense|lin2|fc2|linear2|mlp\.
 def convolutional(method: str) -> Targets:
     """Every convolution and linear layer; 1x1 shortcuts (`downsample`) stay real, as in the papers of this line.
 
-    Where the method says how a residual block is put together, residual blocks too.
+    Where the method says how a residual block is put together, residual blocks and units of one convolution too.
     """
 
     def rules(model: nn.Module) -> list[Rule]:
         kinds = _present(model, "linear", "hf.Conv1D", "pyg.Linear", "conv1d", "conv2d", "conv3d")
         if "block" in get_method(method).layers:
-            kinds += _present(model, "residual_block", otherwise=())
+            kinds += _present(model, "residual_block", "conv_unit", otherwise=())
         chosen = [Rule(types=kinds, use=method)]
         shortcuts = Rule(match="re:(.*\\.)?downsample\\..*", keep="shortcuts stay real")
         return chosen + _useful(model, shortcuts)

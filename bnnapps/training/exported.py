@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bnnapps.losses import LossHub, LossTerm
-from bnnapps.training.module import BinaryModule
+from bnnapps.training.module import BinaryModule, joined
 from bnnapps.training.task import Task
 
 
@@ -45,7 +45,7 @@ def dev_metrics(task: Task, model: nn.Module, instead: nn.Module | None = None) 
     if instead is not None:
         module.model = instead
     parts = [module.predict(batch) for batch in task.dev_loaders()[0]]
-    outputs, labels = (torch.cat(column) for column in zip(*parts, strict=True))
+    outputs, labels = (joined(column) for column in zip(*parts, strict=True))
     return dict(module.metrics(outputs, labels, 0))
 
 

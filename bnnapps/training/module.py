@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,6 +19,13 @@ from bnnapps.optim import ParameterGroup, optimizer_of, parameter_groups, set_ra
 from bnnapps.recipe.schema import ResolvedStage
 from bnnapps.training.finite import all_finite, describe_batch, first_not_finite, float_tensors, not_finite_state
 from bnnapps.training.ranks import calibrate_together
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Outputs (or labels) of all batches as those of one: tensors along their first dimension, lists end to end."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(list(parts))
+    return [item for part in parts for item in part]
 
 
 class BinaryModule(pl.LightningModule):
@@ -55,7 +62,7 @@ class BinaryModule(pl.LightningModule):
         self.began = time.monotonic()
         self.recipe: dict[str, Any] | None = None
         self._groups: list[ParameterGroup] = []
-        self._predictions: list[tuple[Tensor, Tensor, int]] = []
+        self._predictions: list[tuple[Any, Any, int]] = []
 
     teacher: nn.Module | None
     _calibrating: list[Any]
@@ -64,12 +71,18 @@ class BinaryModule(pl.LightningModule):
         """Run student and teacher on a batch."""
         raise NotImplementedError
 
-    def predict(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Outputs and labels of a batch of the dev set, on the CPU."""
+    def predict(self, batch: Any) -> tuple[Any, Any]:
+        """Outputs and labels of a batch of the dev set, on the CPU: a tensor each, or a list with one item an image.
+
+        Lists are for outputs that differ in number, such as boxes.
+        """
         raise NotImplementedError
 
-    def metrics(self, outputs: Tensor, labels: Tensor, loader: int) -> Mapping[str, float]:
-        """The task's metrics over a whole dev set (the `loader`-th, where there are several)."""
+    def metrics(self, outputs: Any, labels: Any, loader: int) -> Mapping[str, float]:
+        """The task's metrics over a whole dev set (the `loader`-th, where there are several).
+
+        Outputs and labels are those of all batches, joined (`joined`).
+        """
         raise NotImplementedError
 
     # Training
@@ -186,8 +199,8 @@ class BinaryModule(pl.LightningModule):
         """The metrics over the predictions that were collected, named `dev/...`."""
         found: dict[str, float] = {}
         for loader in sorted({i for _, _, i in self._predictions}):
-            outputs = torch.cat([o for o, _, i in self._predictions if i == loader])
-            labels = torch.cat([y for _, y, i in self._predictions if i == loader])
+            outputs = joined([o for o, _, i in self._predictions if i == loader])
+            labels = joined([y for _, y, i in self._predictions if i == loader])
             found |= {f"dev/{name}": value for name, value in self.metrics(outputs, labels, loader).items()}
         return found
 

@@ -152,12 +152,21 @@ def refresh_report(folder: RunFolder) -> Path:
 
 
 def first_of(inputs: Any) -> Any:
-    """The first example of a batch of example inputs."""
+    """The first example of a batch of example inputs.
+
+    A list within a tuple or mapping of arguments is a batch of its own, such as images of different sizes.
+    """
     if isinstance(inputs, Mapping):
-        return {name: first_of(value) for name, value in inputs.items()}
+        return {name: _first_of(value) for name, value in inputs.items()}
     if isinstance(inputs, (tuple, list)):
-        return type(inputs)(first_of(value) for value in inputs)
-    return inputs[:1] if isinstance(inputs, Tensor) else inputs
+        return type(inputs)(_first_of(value) for value in inputs)
+    return _first_of(inputs)
+
+
+def _first_of(argument: Any) -> Any:
+    if isinstance(argument, (Tensor, list)):
+        return argument[:1]
+    return first_of(argument) if isinstance(argument, (Mapping, tuple)) else argument
 
 
 def _run_stage(

@@ -39,6 +39,7 @@ from bnnapps.nn.layers import (
     ResidualBlock,
 )
 from bnnapps.nn.layers.conv_same import BinaryConv2dSame
+from bnnapps.nn.layers.conv_unit import BinaryConvUnit
 from bnnapps.nn.layers.operands import LinearParts, codes_of
 from bnnapps.nn.layers.scaled_embedding import BinaryScaledEmbedding
 
@@ -59,6 +60,7 @@ KINDS: dict[type[BinaryLayer[Any]], str] = {
     BinaryShiftedWindowAttention: "torchvision.ShiftedWindowAttention",
     ReplacedNonlinearity: "nonlinearity",
     ResidualBlock: "residual_block",
+    BinaryConvUnit: "conv_unit",
 }
 """The binary layers that have a deployed form, and how an exported file calls them."""
 
