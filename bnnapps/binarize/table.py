@@ -71,7 +71,14 @@ def describe(spec: Spec) -> str:
     return f"{_weight(spec.weight)} · {_activation(spec.activation)}{output}" + (f" · pad {pad:+d}" if pad else "")
 
 
-_WEIGHT_SCALES = {"none": "", "mean_abs": " α", "power_of_two": " 2ⁿ", "affine": " mean, deviation"}
+_WEIGHT_SCALES = {
+    "none": "",
+    "mean_abs": " α",
+    "power_of_two": " 2ⁿ",
+    "affine": " mean, deviation",
+    "learned": " learned α",
+    "amplitude": " shared amplitude",
+}
 _ACTIVATION_SCALES = {
     "none": "",
     "elastic": " elastic",

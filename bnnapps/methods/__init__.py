@@ -2,6 +2,7 @@
 
 from bnnapps.methods import (
     adabin,
+    asda,
     bibert,
     bidet,
     binarybert,
@@ -13,6 +14,7 @@ from bnnapps.methods import (
     fda,
     irnet,
     naive,
+    lwsdet,
     reactnet,
     real2binary,
     recu,
@@ -26,6 +28,7 @@ __all__ = [
     "Slot",
     "adabin",
     "bibert",
+    "asda",
     "bidet",
     "binarybert",
     "bireal",
@@ -38,6 +41,7 @@ __all__ = [
     "irnet",
     "methods",
     "naive",
+    "lwsdet",
     "reactnet",
     "real2binary",
     "recu",

@@ -26,10 +26,10 @@ def layers_of(
 ) -> dict[Slot, Spec]:
     """The records of a method that its paper describes for one kind of layer, for all kinds.
 
-    Linear layers and convolutions take all of it; an embedding has the weight alone. Products of two activations take
-    plain signs with the method's estimator, and an attention is a Bi-Attention (BiBERT, Qin et al., 2022): its weights
-    are 1{score >= 0}, since after a softmax every sign would be +1. `block` is how the method puts a residual block
-    together.
+    Linear layers and convolutions take all of it; an embedding has the weight alone, without what is learned beside it.
+    Products of two activations take plain signs with the method's estimator, and an attention is a Bi-Attention
+    (BiBERT, Qin et al., 2022): its weights are 1{score >= 0}, since after a softmax every sign would be +1. `block` is
+    how the method puts a residual block together.
     """
     linear = LinearSpec(weight=weight, activation=activation, output=output, gradient_bits=gradient_bits)
     sign = ActivationSpec(estimator=activation.estimator)
@@ -37,7 +37,7 @@ def layers_of(
     layers: dict[Slot, Spec] = {
         "linear": linear,
         "conv": ConvSpec(weight=weight, activation=activation, output=output, gradient_bits=gradient_bits),
-        "embedding": EmbeddingSpec(weight=weight.model_copy(update={"noise": False})),
+        "embedding": EmbeddingSpec(weight=_of_rows(weight)),
         "attention": AttentionSpec(
             query=sign,
             key=sign,
@@ -51,3 +51,13 @@ def layers_of(
     if block is not None:
         layers["block"] = block
     return layers
+
+
+def _of_rows(weight: WeightSpec) -> WeightSpec:
+    """The weight of a table: no noise, and nothing that is learned beside it for each row."""
+    changes: dict[str, object] = {"noise": False}
+    if weight.transform == "search":
+        changes["transform"] = "none"
+    if weight.scale in ("learned", "amplitude"):
+        changes["scale"] = "mean_abs"
+    return weight.model_copy(update=changes)

@@ -2,22 +2,71 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from bnnapps.nn import functional as BF
 from bnnapps.nn.codes import Codes
 from bnnapps.nn.estimator import SignEstimator
+from bnnapps.nn.functional.elastic import SMALLEST_SCALE
 from bnnapps.nn.noise import FilterNoise
 from bnnapps.nn.progress import Scheduled
 from bnnapps.nn.spec import WeightSpec
 
 
+class LearnedScale(nn.Module):
+    """One learned number for each filter of a weight, shape (O, 1, ...).
+
+    `learned`: alpha, from the mean |W| on and kept positive (LWS-Det, Xu et al., CVPR 2021). `amplitude`: a from
+    N(0, 1), of which u |a| multiplies the signs (ASDA, Xu et al., EMDL 2020).
+    """
+
+    def __init__(self, spec: WeightSpec, weight: Tensor) -> None:
+        super().__init__()
+        self.spec = spec
+        first = _start(weight)
+        self.amplitude = nn.Parameter(torch.randn_like(first) if spec.scale == "amplitude" else first)
+
+    def scale(self) -> Tensor:
+        """What multiplies the codes, no gradient."""
+        amplitude = self.amplitude.detach()
+        return BF.positive(self.spec.amplitude_unit * amplitude.abs() if self.spec.scale == "amplitude" else amplitude)
+
+    def forward(self, codes: Tensor, kind: Literal["sign", "real"]) -> Codes:
+        """The codes, through which the number gets its gradient, with the scale."""
+        return Codes(BF.learned_scale(codes, self.amplitude) if torch.is_grad_enabled() else codes, self.scale(), kind)
+
+    def shared(self, weight: Tensor) -> Codes:
+        """Signs and scale of a weight that shares its amplitude with them."""
+        spec = self.spec
+        codes = BF.shared_amplitude(weight, self.amplitude, spec.amplitude_unit, spec.amplitude_pull)
+        return Codes(codes, self.scale(), "sign")
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Keep alpha positive; an amplitude of ASDA may have any sign."""
+        if self.spec.scale == "learned":
+            self.amplitude.clamp_(min=SMALLEST_SCALE)
+
+    @torch.no_grad()
+    def start_from(self, weight: Tensor) -> None:
+        """Begin at the mean |W| again; amplitudes are not made from the weight."""
+        if self.spec.scale == "learned":
+            self.amplitude.copy_(_start(weight))
+
+
+def _start(weight: Tensor) -> Tensor:
+    return BF.mean_abs(weight.detach(), "filter").clamp(min=SMALLEST_SCALE)
+
+
 class WeightBinarizer(nn.Module, Scheduled):
     """W -> transform -> sign -> scale, by the given record; the latent weight W stays outside.
 
-    Only a split weight (BinaryBERT, Bai et al., 2021) has parameters of its own: `first` and `second`, made from W
-    so that their binary versions sum to its ternary version; W itself then rests.
+    A split weight (BinaryBERT, Bai et al., 2021) has parameters of its own: `first` and `second`, made from W
+    so that their binary versions sum to its ternary version; W itself then rests. So it does where signs are searched
+    for (LWS-Det, Xu et al., 2021), with `logits` of their own; in training such codes are real, their expectations.
 
     Shapes: any; dimension 0 holds the filters. The scale has size 1 on every other dimension.
 
@@ -29,7 +78,9 @@ class WeightBinarizer(nn.Module, Scheduled):
 
     first: nn.Parameter
     second: nn.Parameter
+    logits: nn.Parameter
     tau: Tensor
+    learned: LearnedScale | None
 
     def __init__(self, spec: WeightSpec, weight: Tensor) -> None:
         super().__init__()
@@ -38,6 +89,12 @@ class WeightBinarizer(nn.Module, Scheduled):
         if spec.transform == "recu":
             self.register_buffer("tau", torch.tensor(BF.tau_schedule(0.0), device=weight.device))
         self.noise = FilterNoise(weight).requires_grad_(weight.requires_grad) if spec.noise else None
+        self.learned = None
+        if spec.scale in ("learned", "amplitude"):
+            self.learned = LearnedScale(spec, weight).requires_grad_(weight.requires_grad)
+        if spec.transform == "search":
+            logits = BF.search_logits(weight, spec.search_start)
+            self.logits = nn.Parameter(logits, requires_grad=weight.requires_grad)
         if spec.kind == "split":
             first, second = BF.split_ternary(weight, spec.scale_over)
             self.first = nn.Parameter(first, requires_grad=weight.requires_grad)
@@ -47,7 +104,8 @@ class WeightBinarizer(nn.Module, Scheduled):
     def gives_signs(self) -> bool:
         """Whether the codes of the moment are +1 and -1, and one scale all that goes with them."""
         spec = self.spec
-        return spec.kind == "binary" and spec.scale != "affine" and not (spec.noise and self.training)
+        moves = self.training and (spec.noise or spec.transform == "search")
+        return spec.kind == "binary" and spec.scale != "affine" and not moves
 
     def filters_first(self, weight: Tensor) -> Tensor:
         """The weight with one filter an entry of dimension 0: as it is, but for transposed convolutions."""
@@ -70,9 +128,17 @@ class WeightBinarizer(nn.Module, Scheduled):
         whole = weight if whole is None else whole
         if self.spec.scale == "affine":
             return self._affine(weight)
+        if self.learned is not None and self.spec.scale == "amplitude":
+            return self.learned.shared(weight)
         transformed = self._transform(weight, whole)
-        codes = self.estimator(transformed)
+        searched = self.spec.transform == "search" and self.training and noisy
+        codes = BF.expected_sign(self.logits) if searched else self.estimator(transformed)
+        kind: Literal["sign", "real"] = "real" if searched else "sign"
+        if self.learned is not None:
+            return self.learned(codes, kind)
         scale = self._scale(weight, transformed, whole)
+        if searched:
+            return Codes(codes, scale, kind)
         if scale is not None and torch.is_grad_enabled() and codes.requires_grad:
             if self.spec.scale_gradient == "straight":
                 codes = BF.unscaled(codes, scale)
@@ -104,6 +170,8 @@ class WeightBinarizer(nn.Module, Scheduled):
             return BF.standardize(weight)
         if self.spec.transform == "recu":
             return BF.rectified(weight, self.tau)
+        if self.spec.transform == "search":
+            return self.logits[1] - self.logits[0]
         return weight
 
     def scale_of(self, weight: Tensor) -> Tensor | None:
@@ -114,9 +182,12 @@ class WeightBinarizer(nn.Module, Scheduled):
     def _scale(self, weight: Tensor, transformed: Tensor, whole: Tensor) -> Tensor | None:
         if self.spec.scale == "none":
             return None
+        if self.learned is not None:
+            return self.learned.scale()
         if self.spec.scale_over == "layer" and whole is not weight:
             weight, transformed = whole, self._transform(whole, whole)
-        measured = weight if self.spec.scale_of == "latent" else transformed
+        of_weight = self.spec.scale_of == "latent" or self.spec.transform == "search"
+        measured = weight if of_weight else transformed
         if self.spec.scale == "power_of_two":
             return BF.positive(BF.power_of_two(measured, self.spec.scale_over))
         return BF.positive(BF.mean_abs(measured, self.spec.scale_over))
@@ -128,10 +199,16 @@ class WeightBinarizer(nn.Module, Scheduled):
             weight.copy_(BF.centre(weight, "channel"))
         if self.spec.constraint != "none":
             weight.clamp_(-self.spec.constraint_limit, self.spec.constraint_limit)
+        if self.learned is not None:
+            self.learned.constrain()
 
     @torch.no_grad()
     def start_from(self, weight: Tensor) -> None:
-        """Split `weight` afresh, after other values were loaded into it."""
+        """Make what was made from `weight` afresh, after other values were loaded into it."""
+        if self.learned is not None:
+            self.learned.start_from(weight)
+        if self.spec.transform == "search" and self.spec.search_start == "weight":
+            self.logits.copy_(BF.search_logits(weight, "weight"))
         if self.spec.kind == "split":
             first, second = BF.split_ternary(weight, self.spec.scale_over)
             self.first.copy_(first)

@@ -104,7 +104,11 @@ def _forms(layer: BinaryLayer[Any]) -> dict[nn.Parameter, _Form]:
     found: dict[nn.Parameter, _Form] = {}
     for binarizer, weight, filters in _binarized(layer):
         spec = binarizer.spec
-        scales = 0 if spec.scale == "none" and spec.kind != "ternary" else 1 if spec.scale_over == "layer" else filters
+        none = spec.scale == "none" and spec.kind != "ternary"
+        # A learned scale is a parameter that counts by itself.
+        scales = 0 if none or binarizer.learned is not None else 1 if spec.scale_over == "layer" else filters
+        if spec.transform == "search":
+            found[binarizer.logits] = _Form(0)
         if spec.kind == "split":
             found[weight] = _Form(0)
             found[binarizer.first] = found[binarizer.second] = _Form(1, scales)

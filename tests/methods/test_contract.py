@@ -153,6 +153,9 @@ def test_copies_compute_the_same_and_are_independent(method: str, model: str, ho
 def test_training_and_deployment_compute_the_same_bits(method: str, model: str) -> None:
     net = binary(method, model)
     bnnapps.set_progress(net, 1.0)  # the noise of FDA is gone at the end of the training
+    for module in net.modules():
+        if isinstance(module, WeightBinarizer) and module.spec.transform == "search":
+            module.logits.data.mul_(1e6)  # a search that is certain: its expectations are signs
     inputs = ZOO[model].inputs()
     trained = result(net.train(), inputs)
     assert trained.requires_grad
@@ -164,14 +167,20 @@ def test_training_and_deployment_compute_the_same_bits(method: str, model: str) 
         assert torch.equal(result(net.eval(), inputs), trained)
 
 
+def own_parameters(binarizer: WeightBinarizer) -> list[tuple[str, nn.Parameter]]:
+    """What trains while the weight rests: the halves of a split weight, the logits of a search."""
+    return list(binarizer.named_parameters(recurse=False))
+
+
 def latent_weights(net: nn.Module) -> dict[str, Tensor]:
-    """What trains in place of each weight: the weight itself, or its two halves."""
+    """What trains in place of each weight: the weight itself, or what stands for it."""
     found: dict[str, Tensor] = {}
     for name, layer in net.named_modules():
         if isinstance(layer, BinaryLayer):
             for key, _, binarizer in layer.latents():
-                if binarizer.spec.kind == "split":
-                    found |= {f"{name}.{key} {n} {id(binarizer)}": p for n, p in binarizer.named_parameters()}
+                own = own_parameters(binarizer)
+                if own:
+                    found |= {f"{name}.{key} {n} {id(binarizer)}": p for n, p in own}
                 else:
                     found[f"{name}.{key}"] = layer.get_parameter(key)
     return found
@@ -207,12 +216,12 @@ def test_an_optimizer_made_before_still_steps_the_weights(method: str, model: st
     (output * torch.randn_like(output)).sum().backward()
     optimizer.step()
     bnnapps.apply_constraints(net)
-    split = any(isinstance(m, WeightBinarizer) and m.spec.kind == "split" for m in net.modules())
+    rests = any(isinstance(m, WeightBinarizer) and own_parameters(m) for m in net.modules())
     weights = [n for n, p in net.named_parameters() if ".binary." not in f".{n}" and p.grad is not None]
     assert weights
     moved = [n for n in weights if not torch.equal(net.get_parameter(n), before[n])]
     assert moved
-    if not split:
+    if not rests:
         layers = [n for n, m in net.named_modules() if isinstance(m, BinaryLayer) and m.latents()]
         assert all(any(n.startswith(layer) for n in moved) for layer in layers)
 
@@ -299,11 +308,12 @@ def test_all_zero_filters_still_get_a_gradient(method: str, slot: str) -> None:
     output = layer(inputs())
     output.backward(torch.randn_like(output))
     for _, weight, binarizer in layer.latents():
-        halves = list(binarizer.parameters()) if binarizer.spec.kind == "split" else [weight]
-        for latent in halves:
+        own = own_parameters(binarizer)
+        for key, latent in own if own else [("weight", weight)]:
             assert latent.grad is not None
             assert bool(latent.grad.isfinite().all())
-            assert float(latent.grad[0].abs().max()) > 1e-3
+            grad = latent.grad[:, 0] if key == "logits" else latent.grad[0]
+            assert float(grad.abs().max()) > (0 if binarizer.spec.scale == "learned" else 1e-3)
 
 
 @by_case

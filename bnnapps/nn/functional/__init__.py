@@ -29,6 +29,7 @@ from bnnapps.nn.functional.recu import (
     standardize_to_laplace,
     tau_schedule,
 )
+from bnnapps.nn.functional.search import SearchStart, expected_sign, learned_scale, search_logits, shared_amplitude
 from bnnapps.nn.functional.sign import (
     ede_derivative,
     ede_schedule,
@@ -60,6 +61,7 @@ from bnnapps.nn.functional.weights import (
 __all__ = [
     "Compared",
     "PackedBits",
+    "SearchStart",
     "carrier",
     "centre",
     "clipped_uniform",
@@ -72,12 +74,14 @@ __all__ = [
     "ede_derivative",
     "ede_schedule",
     "elastic_sign",
+    "expected_sign",
     "fourier_derivative",
     "fourier_terms",
     "initial_scale",
     "keep_integers",
     "keep_shape",
     "laplace_quantile",
+    "learned_scale",
     "learned_step",
     "linear_codes",
     "linear_of_bits",
@@ -98,6 +102,8 @@ __all__ = [
     "save_codes",
     "saved_as_made",
     "scaled_linear",
+    "search_logits",
+    "shared_amplitude",
     "sign",
     "sign_clip",
     "sign_ede",

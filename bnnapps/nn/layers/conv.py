@@ -128,7 +128,7 @@ class _BinaryConv(BinaryLayer[ConvSpec], _ConvNd):
         if weight is None or activation is None or self.bias is not None or self.spec.output is not None:
             return False
         plain = activation.spec.scale in ("none", "unit") and activation.spec.bits == 1 and not activation.spec.noise
-        binary = weight.spec.kind == "binary" and weight.spec.scale != "affine" and not weight.spec.noise
+        binary = weight.gives_signs and not weight.spec.noise
         return plain and binary and self.weight[0].numel() < 2**15
 
     def scale(self) -> Tensor | None:

@@ -41,6 +41,13 @@ class EmbeddingSpec(Record):
     """A table of rows: each row is one filter."""
 
     weight: WeightSpec = WeightSpec()
+    @model_validator(mode="after")
+    def _rows_are_looked_up(self) -> EmbeddingSpec:
+        if self.weight.has_parameters:
+            field = "transform is 'search'" if self.weight.transform == "search" else f"scale is '{self.weight.scale}'"
+            raise ValueError(f"weight.{field}, which only layers have that multiply with their whole weight")
+        return self
+
 
 
 class AttentionSpec(Record):

@@ -56,15 +56,23 @@ class WeightSpec(Record):
 
     kind: Literal["binary", "ternary", "split"] = "binary"
     """`split`: two binary weights made from one ternary weight (BinaryBERT)."""
-    transform: Literal["none", "centre", "standardize", "recu"] = "none"
-    """`recu`: standardized to a deviation of 2 sqrt(2), then clamped to a quantile (ReCU)."""
+    transform: Literal["none", "centre", "standardize", "recu", "search"] = "none"
+    """`recu`: standardized to a deviation of 2 sqrt(2), then clamped to a quantile (ReCU); `search`: the sign of each
+    weight is searched for with two logits, its expectation in training and the likelier one after (LWS-Det)."""
+    search_start: Literal["random", "weight"] = "random"
+    """First logits of `search`: from N(0, 1) as published, or so that they stand for the signs of the weight."""
     over: Literal["layer", "filter", "channel"] = "filter"
     """The group that `centre` runs over."""
     detach_mean: bool = False
     """Stop the gradient through the mean that `centre` subtracts."""
     estimator: EstimatorSpec = EstimatorSpec()
-    scale: Literal["none", "mean_abs", "power_of_two", "affine"] = "mean_abs"
-    """`affine`: the codes stand for mean - deviation and mean + deviation (AdaBin)."""
+    scale: Literal["none", "mean_abs", "power_of_two", "affine", "learned", "amplitude"] = "mean_abs"
+    """`affine`: the codes stand for mean - deviation and mean + deviation (AdaBin); `learned`: one number a filter that
+    starts as the mean |W| (LWS-Det); `amplitude`: one a filter from N(0, 1), times `amplitude_unit` (ASDA)."""
+    amplitude_unit: float = Field(default=0.02, gt=0)
+    """For `amplitude`: what its size is multiplied with."""
+    amplitude_pull: float = Field(default=1e-4, ge=0)
+    """For `amplitude`: how strongly real and binary weight are drawn together."""
     scale_over: Literal["layer", "filter"] = "filter"
     scale_of: Literal["latent", "transformed"] = "transformed"
     """Whether the scale measures the weight before or after the transform."""
@@ -79,6 +87,26 @@ class WeightSpec(Record):
     """c: 1 in BNN, 1.25 in ResNetE and QuickNet, 1.3 in BinaryDenseNet."""
 
     _estimator = field_validator("estimator", mode="before")(_by_name)
+
+    @model_validator(mode="after")
+    def _learned_parts_fit(self) -> WeightSpec:
+        if self.kind != "binary" and self.has_parameters:
+            what = "transform 'search'" if self.transform == "search" else f"scale '{self.scale}'"
+            raise ValueError(f"kind is '{self.kind}', and {what} is for weights of kind 'binary'")
+        if self.scale in ("learned", "amplitude") and self.scale_over == "layer":
+            raise ValueError(f"scale '{self.scale}' is one number a filter, so scale_over must be 'filter'")
+        if self.scale == "amplitude" and self.transform != "none":
+            raise ValueError(
+                f"scale 'amplitude' goes with the weight itself, so transform must be 'none', not '{self.transform}'"
+            )
+        if self.transform == "search" and (self.scale == "affine" or self.noise):
+            raise ValueError("transform 'search' goes with a plain scale: drop noise, or take another scale")
+        return self
+
+    @property
+    def has_parameters(self) -> bool:
+        """Whether logits or scales are learned beside the weight."""
+        return self.transform == "search" or self.scale in ("learned", "amplitude")
 
 
 class ActivationSpec(Record):
