@@ -18,7 +18,7 @@ class DetectionData(Record):
     """Which images and boxes, and how they are batched, sized and changed in training."""
 
     source: Source = "digit_scenes"
-    """`digit_scenes`: real handwritten digits composed on textures; `voc`, `coco`: a folder in that layout at `root`."""
+    """`digit_scenes`: real handwriting composed on textures; `voc`, `coco`: a folder in that layout at `root`."""
     root: str | None = None
     """`voc`: has JPEGImages, Annotations and ImageSets/Main, or folders that have them (VOC2007, VOC2012);
     `coco`: has annotations/instances_SPLIT.json and SPLIT/*.jpg."""
@@ -28,7 +28,7 @@ class DetectionData(Record):
     dev_splits: list[str] | None = Field(default=None, min_length=1)
     """Likewise for evaluation; by default [val], for `coco` [val2017]."""
     classes: list[str] | None = Field(default=None, min_length=1)
-    """Names in the order of the labels, from 1 on; by default all that occur, sorted (`coco`: the file's categories)."""
+    """Names in the order of the labels, from 1 on; by default all that occur, sorted (`coco`: its categories)."""
     train_size: int | None = Field(default=None, ge=1)
     """Take only so many training images, drawn with the recipe's seed (`digit_scenes`: compose so many)."""
     dev_size: int | None = Field(default=None, ge=1)
@@ -46,6 +46,8 @@ class DetectionData(Record):
     """`flip`: mirrored for every second image; `ssd`: colours, expansion, random crops by overlap, mirrored."""
     expand: float = Field(default=4.0, ge=1.0)
     """For `ssd`: the largest factor of the canvas that an image is placed on (zoom out)."""
+    swap_channels: bool = False
+    """For `ssd`: also exchange the colour channels for every second image, as the released code of BiDet does."""
     keep_difficult: bool = False
     """Whether training sees the objects that `voc` flags as difficult. In evaluation they count neither way."""
     drop_empty: bool = False
@@ -77,6 +79,11 @@ class DetectionData(Record):
             raise ValueError("max_size belongs to resize 'shorter' beside a size: drop it, or set both")
         if self.max_size is not None and self.size is not None and self.max_size < self.size:
             raise ValueError(f"max_size is {self.max_size}, less than size, {self.size}")
+        if self.augment != "ssd" and (self.swap_channels or self.expand != 4.0):
+            raise ValueError(f"expand and swap_channels belong to augment 'ssd', and augment is '{self.augment}'")
+        for key in ("cache", "skip_broken"):
+            if getattr(self, key) and self.source == "digit_scenes":
+                raise ValueError(f"{key} is for images in files, and source is 'digit_scenes': drop it")
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
             twice = next(name for name in self.classes if self.classes.count(name) > 1)
             raise ValueError(f"classes has '{twice}' twice")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bnnapps.plugins.imagery.images import decode_rgb
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -62,6 +64,9 @@ class BoxCounts:
     zero_area: int = 0
     outside: int = 0
 
+    def __add__(self, other: BoxCounts) -> BoxCounts:
+        return BoxCounts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
 
 class DetectionSet(ABC):
     """A row of images with their objects."""
@@ -89,6 +94,88 @@ class DetectionSet(ABC):
     @abstractmethod
     def take(self, indices: Sequence[int]) -> DetectionSet:
         """Some of the images."""
+
+
+@dataclass(frozen=True)
+class ArrayDetections(DetectionSet):
+    """Images in memory.
+
+    Attributes:
+        images: uint8 (H, W, 3) each.
+        objects: of each image.
+        names: of each image.
+    """
+
+    images: Sequence[Pixels]
+    objects: Sequence[Objects]
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image(self, index: int) -> Pixels:
+        """An image."""
+        return self.images[index]
+
+    def target(self, index: int) -> Objects:
+        """Its objects."""
+        return self.objects[index]
+
+    def name(self, index: int) -> str:
+        """What people know it by."""
+        return self.names[index]
+
+    def take(self, indices: Sequence[int]) -> ArrayDetections:
+        """Some of the images."""
+        return ArrayDetections(*([part[i] for i in indices] for part in (self.images, self.objects, self.names)))
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """An image file with its objects.
+
+    Attributes:
+        path: of the image.
+        objects: within it.
+        counts: what became of its boxes.
+        oriented: whether the boxes belong to the image as its EXIF orientation turns it.
+        deep: whether it has more than 8 bits a channel.
+        mode: Pillow's name of its kind.
+    """
+
+    path: Path
+    objects: Objects
+    counts: BoxCounts
+    oriented: bool = True
+    deep: bool = False
+    mode: str = "RGB"
+
+
+@dataclass(frozen=True)
+class FileDetections(DetectionSet):
+    """Images in files, decoded when they are asked for."""
+
+    rows: Sequence[Annotated]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def image(self, index: int) -> Pixels:
+        """An image, decoded."""
+        row = self.rows[index]
+        return decode_rgb(row.path, row.oriented)
+
+    def target(self, index: int) -> Objects:
+        """Its objects."""
+        return self.rows[index].objects
+
+    def name(self, index: int) -> str:
+        """Its file."""
+        return str(self.rows[index].path)
+
+    def take(self, indices: Sequence[int]) -> FileDetections:
+        """Some of the images."""
+        return FileDetections([self.rows[i] for i in indices])
 
 
 @dataclass(frozen=True)
