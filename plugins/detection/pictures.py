@@ -165,7 +165,8 @@ def _colour(label: int) -> str:
 
 
 def _swatch(label: int) -> str:
-    return f"display:inline-block;width:.8rem;height:.8rem;background:{_colour(label)};box-shadow:0 0 0 1px rgba(0,0,0,.55)"
+    size, edge = "display:inline-block;width:.8rem;height:.8rem", "box-shadow:0 0 0 1px rgba(0,0,0,.55)"
+    return f"{size};background:{_colour(label)};{edge}"
 
 
 def _count(number: int, thing: str) -> str:

@@ -18,6 +18,13 @@ LARGEST = 89_478_485
 """Pixels: Pillow's own limit against files that unpack to far more than they take."""
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)
+_TRANSPOSITIONS = dict(
+    zip(
+        range(2, 9),
+        ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"),
+        strict=True,
+    )
+)
 
 
 class BrokenImageError(Exception):
@@ -61,7 +68,7 @@ def read_header(path: Path) -> Header:
         codec = image.tile[0][3] if image.tile else ""
         raw = codec if isinstance(codec, str) else str(codec[0]) if codec else ""
         deep = image.mode.startswith(("I", "F")) or raw.endswith(("16B", "16L", "16N"))
-        return Header(*image.size, image.getexif().get(_ORIENTATION, 1) in _TURNED, image.mode, deep)
+        return Header(*image.size, _orientation(image) in _TURNED, image.mode, deep)
 
 
 def decode_rgb(path: Path, oriented: bool = True) -> NDArray[np.uint8]:
@@ -80,12 +87,13 @@ def decode_rgb(path: Path, oriented: bool = True) -> NDArray[np.uint8]:
         BrokenImageError: the file is no image, is truncated, or holds floats, whose range no one knows.
 
     """
-    from PIL import ImageOps
+    from PIL import Image
 
     with _opened(path) as image:
-        if oriented:
-            image = ImageOps.exif_transpose(image)
+        orientation = _orientation(image) if oriented else 1
         image.load()
+        if orientation in _TRANSPOSITIONS:
+            image = image.transpose(Image.Transpose[_TRANSPOSITIONS[orientation]])
         return _rgb(image)
 
 
@@ -109,6 +117,13 @@ def decode_labels(path: Path) -> NDArray[np.uint8]:
         raise BrokenImageError(
             f"it is of the kind {image.mode}, not a grey or palette image whose pixels are class numbers"
         )
+
+
+def _orientation(image: Any) -> int:
+    """The EXIF orientation, 1 to 8, if it stands before the pixels (Pillow would decode a PNG to look behind)."""
+    if image.format == "PNG" and not image.info.keys() & {"exif", "Raw profile type exif"}:
+        return 1
+    return int(image.getexif().get(_ORIENTATION, 1))
 
 
 @contextmanager
