@@ -110,9 +110,7 @@ def _read_annotation(base: Path, name: str, where: str) -> VocFile:
     image = _find_image(base / "JPEGImages", name, where)
     if not path.is_file():
         if image is None:
-            raise DataError(
-                f"{where}: '{name}' has neither an image in {base / 'JPEGImages'} nor the annotation {path}"
-            )
+            raise DataError(f"{where}: '{name}' has neither the annotation {path} nor an image in JPEGImages")
         raise DataError(f"{image} has no annotation: {path} is missing ({where})")
     root = read_xml(path, "annotation")
     given = (root.findtext("filename") or "").strip()
