@@ -84,6 +84,8 @@ class DetectionData(Record):
         for key in ("cache", "skip_broken"):
             if getattr(self, key) and self.source == "digit_scenes":
                 raise ValueError(f"{key} is for images in files, and source is 'digit_scenes': drop it")
+        if self.workers and self.cache:
+            raise ValueError("workers has no use when cache is true: drop one of them")
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
             twice = next(name for name in self.classes if self.classes.count(name) > 1)
             raise ValueError(f"classes has '{twice}' twice")

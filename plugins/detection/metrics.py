@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -175,10 +176,11 @@ class DetectionMetrics:
 def _mean_average_precision(backend: str) -> Any:
     from torchmetrics.detection import MeanAveragePrecision
 
-    try:
-        return MeanAveragePrecision(backend=backend)  # type: ignore[arg-type]
-    except ModuleNotFoundError:
-        raise MissingExtraError("pycocotools", "detection", "COCO's mean average precision") from None
+    if find_spec(backend) is None:
+        raise MissingExtraError(backend, "detection", "COCO's mean average precision")
+    metric = MeanAveragePrecision(backend=backend)  # type: ignore[arg-type]
+    metric.warn_on_many_detections = False
+    return metric
 
 
 def _numbers(values: Tensor) -> Numbers:

@@ -152,9 +152,7 @@ def test_other_kinds_of_files_and_sizes_that_are_not_given(tmp_path):
     assert data.train_counts == BoxCounts(boxes=5)
     assert [Path(data.train.name(i)).name for i in range(3)] == ["a.PNG", "b.JPG", "c.jpg"]
     assert len(data.notes) == 2
-    assert (
-        data.notes[0] == f"images of CMYK, converted to 8-bit RGB: 1, {base / 'JPEGImages' / 'c.jpg'} first"
-    )
+    assert data.notes[0] == f"images of CMYK, converted to 8-bit RGB: 1, {base / 'JPEGImages' / 'c.jpg'} first"
     assert data.notes[1].startswith("images of more than 8 bits a channel, converted to 8-bit RGB: 1, ")
     assert (data.dev.image(0) == round(40_000 / 257)).all()
 
