@@ -54,9 +54,9 @@ def cropped(rng: Rng, boxes: Floats, canvas: Window) -> Window:
         if overlap is None:
             return canvas
         windows = _candidates(rng, canvas)
-        good = np.ones(len(windows), bool)
+        good: Flags = np.ones(len(windows), bool)
         if len(boxes):
-            good = (_iou(windows, boxes) >= overlap).any(1) & _holds_middle(windows, boxes).any(1)
+            good = np.asarray((_iou(windows, boxes) >= overlap).any(1) & _holds_middle(windows, boxes).any(1))
         shape = (windows[:, 3] - windows[:, 1]) / (windows[:, 2] - windows[:, 0])
         good &= (shape >= 0.5) & (shape <= 2)
         if good.any():
@@ -69,7 +69,8 @@ def _candidates(rng: Rng, canvas: Window) -> Floats:
     sides = np.array([canvas.x2 - canvas.x1, canvas.y2 - canvas.y1])
     size = (_SMALLEST + (1 - _SMALLEST) * share[:, :2]) * sides
     start = np.array([canvas.x1, canvas.y1]) + share[:, 2:] * (sides - size)
-    return np.concatenate([start, start + size], axis=1).astype(np.float32)
+    found: Floats = np.concatenate([start, start + size], axis=1).astype(np.float32)
+    return found
 
 
 def _iou(windows: Floats, boxes: Floats) -> Floats:
@@ -84,8 +85,7 @@ def _iou(windows: Floats, boxes: Floats) -> Floats:
 def _holds_middle(windows: Floats, boxes: Floats) -> Flags:
     """Whether a window holds a box's middle, (windows, boxes)."""
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    found: Flags = ((middle > windows[:, None, :2]) & (middle < windows[:, None, 2:])).all(2)
-    return found
+    return np.asarray(((middle > windows[:, None, :2]) & (middle < windows[:, None, 2:])).all(2))
 
 
 def boxes_in(boxes: Floats, window: Window) -> tuple[Floats, Flags]:

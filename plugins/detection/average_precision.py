@@ -39,7 +39,8 @@ def overlaps(boxes: Numbers, others: Numbers, crowd: bool = False) -> Numbers:
     common = np.clip(high - low, 0, None).prod(2)
     own, theirs = (np.clip(b[:, 2:] - b[:, :2], 0, None).prod(1) for b in (boxes, others))
     whole = np.broadcast_to(own[:, None], common.shape) if crowd else own[:, None] + theirs[None] - common
-    return np.divide(common, whole, out=np.zeros_like(common), where=whole > 0)
+    found: Numbers = np.divide(common, whole, out=np.zeros_like(common), where=whole > 0)
+    return found
 
 
 def judged(

@@ -66,8 +66,7 @@ def clipped_to(boxes: Floats, width: float, height: float) -> Floats:
 
 def has_area(boxes: Floats) -> Flags:
     """Whether x2 > x1 and y2 > y1, (n,)."""
-    found: Flags = (boxes[:, 2:] > boxes[:, :2]).all(1)
-    return found
+    return np.asarray((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
 
 
 def box_areas(boxes: Floats) -> Floats:

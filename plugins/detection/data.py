@@ -158,9 +158,7 @@ def _kinds(rows: Iterable[Annotated]) -> list[str]:
         for kind in kinds:
             counts[kind] += 1
             first.setdefault(kind, row.path)
-    return [
-        f"images of {kind}, converted to 8-bit RGB: {n}, {first[kind]} first" for kind, n in counts.items()
-    ]
+    return [f"images of {kind}, converted to 8-bit RGB: {n}, {first[kind]} first" for kind, n in counts.items()]
 
 
 def _cached(rows: Rows, skip_broken: bool, broken: dict[Path, str]) -> ArrayDetections:

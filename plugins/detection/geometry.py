@@ -86,11 +86,13 @@ def mapped_image(image: Pixels, window: Window, to: Mapping) -> tuple[Pixels, tu
     columns, rows = (max(0, last[i] - first[i]) for i in (0, 1))
     if columns == 0 or rows == 0:
         return np.zeros((0, 0, 3), np.uint8), (0, 0)
-    box = [(at - to.offset[i % 2]) / to.scale[i % 2] for i, at in enumerate((*first, *last))]
-    box = [min(max(v, 0.0), float(limit)) for v, limit in zip(box, (width, height) * 2, strict=True)]
-    if (columns, rows) == (width, height) and box == [0.0, 0.0, width, height]:
+    x1, y1, x2, y2 = (
+        min(max((at - to.offset[i % 2]) / to.scale[i % 2], 0.0), float((width, height)[i % 2]))
+        for i, at in enumerate((*first, *last))
+    )
+    if (columns, rows) == (width, height) and (x1, y1, x2, y2) == (0, 0, width, height):
         return image, (first[0], first[1])
-    found = Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR, box=tuple(box))
+    found = Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR, box=(x1, y1, x2, y2))
     return np.asarray(found), (first[0], first[1])
 
 

@@ -27,7 +27,7 @@ Target = dict[str, Tensor]
 class Example(NamedTuple):
     """An image as the detector takes it, or the reason why there is none."""
 
-    index: int
+    number: int
     image: Tensor | None
     target: Target
     reason: str = ""
@@ -86,8 +86,7 @@ def _cut(objects: Objects, window: Window) -> Objects:
 
 def _visible(boxes: Floats) -> Flags:
     """Whether both sides are at least a pixel: less, after zooming out, is nothing that anyone could find."""
-    found: Flags = (boxes[:, 2:] - boxes[:, :2] >= 1).all(1)
-    return found
+    return np.asarray((boxes[:, 2:] - boxes[:, :2] >= 1).all(1))
 
 
 def _on_ground(pixels: Pixels, place: tuple[int, int], to: Mapping) -> Pixels:
@@ -160,9 +159,9 @@ class DetectionLoader(EpochLoader):
             found = [(row.image, row.target) for row in rows if row.image is not None]
             for row in rows:
                 if row.image is None:
-                    self._note(self.examples.part.name(row.index), row.reason)
+                    self._note(self.examples.part.name(row.number), row.reason)
             if not found:
-                first = self.examples.part.name(rows[0].index)
+                first = self.examples.part.name(rows[0].number)
                 raise DataError(f"none of the {len(rows)} images of a batch can be decoded, {first} among them")
             yield {"images": [image for image, _ in found], "targets": [target for _, target in found]}
 

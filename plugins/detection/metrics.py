@@ -25,6 +25,7 @@ from bnnapps.plugins.detection.average_precision import (
 )
 
 Boxes = Mapping[str, Tensor]
+_BACKENDS = ("faster_coco_eval", "pycocotools")
 __all__ = ["Boxes", "Curve", "DetectionMetrics"]
 
 
@@ -106,15 +107,15 @@ class DetectionMetrics:
         """All metrics, in [0, 1] but for the false positives.
 
         `map50`: mean over the classes with objects of the area under the precision envelope at IoU 0.5 (VOC since
-        2010); `map50_07`: of VOC2007's mean over 11 recalls; `map`: COCO's mean over IoU 0.5 to 0.95, `map50_coco`,
-        `map75`: COCO's at one IoU, by pycocotools through torchmetrics, where difficult objects are taken for crowd
-        regions and at most 100 detections of an image count; `ap/CLASS`: the class's part of `map50` (no key for a
+        2010); `map50_07`: of VOC2007's mean over 11 recalls; `map`: COCO's mean over IoU 0.5 to 0.95, `map50_coco` and
+        `map75` COCO's at one IoU, by faster-coco-eval through torchmetrics (difficult objects are then taken for crowd
+        regions, and at most 100 detections of an image count); `ap/CLASS`: the class's part of `map50` (no key for a
         class without objects); `false_positives_per_image`: detections from `score_threshold` on that VOC's rules call
         false at IoU 0.5; `recall`: share of the objects that detections from that score on find.
 
         Raises:
             ValueError: no image was given.
-            MissingExtraError: pycocotools is not installed.
+            MissingExtraError: neither faster-coco-eval nor pycocotools is installed.
         """
         if not self._images:
             raise ValueError("no image was given to the metrics")
@@ -151,7 +152,7 @@ class DetectionMetrics:
             objects += int((~flags[0] & ~flags[1]).sum())
         return _Judged(np.concatenate(outcomes), np.concatenate(scores), objects)
 
-    def _coco(self, backend: str = "pycocotools") -> dict[str, float]:
+    def _coco(self, backend: str | None = None) -> dict[str, float]:
         metric = _mean_average_precision(backend)
         for image in self._images:
             truth = {
@@ -173,11 +174,14 @@ class DetectionMetrics:
         return {name: max(0.0, float(values[theirs])) for name, theirs in names.items()}
 
 
-def _mean_average_precision(backend: str) -> Any:
+def _mean_average_precision(backend: str | None) -> Any:
+    """The metric of torchmetrics; by default on the faster one of the two libraries that are there."""
     from torchmetrics.detection import MeanAveragePrecision
 
-    if find_spec(backend) is None:
-        raise MissingExtraError(backend, "detection", "COCO's mean average precision")
+    if backend is None:
+        backend = next((name for name in _BACKENDS if find_spec(name) is not None), None)
+    if backend is None:
+        raise MissingExtraError("faster-coco-eval", "detection", "COCO's mean average precision")
     metric = MeanAveragePrecision(backend=backend)  # type: ignore[arg-type]
     metric.warn_on_many_detections = False
     return metric

@@ -127,7 +127,8 @@ class ArrayDetections(DetectionSet):
 
     def take(self, indices: Sequence[int]) -> ArrayDetections:
         """Some of the images."""
-        return ArrayDetections(*([part[i] for i in indices] for part in (self.images, self.objects, self.names)))
+        images, objects, names = self.images, self.objects, self.names
+        return ArrayDetections([images[i] for i in indices], [objects[i] for i in indices], [names[i] for i in indices])
 
 
 @dataclass(frozen=True)

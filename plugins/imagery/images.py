@@ -68,7 +68,8 @@ def read_header(path: Path) -> Header:
         codec = image.tile[0][3] if image.tile else ""
         raw = codec if isinstance(codec, str) else str(codec[0]) if codec else ""
         deep = image.mode.startswith(("I", "F")) or raw.endswith(("16B", "16L", "16N"))
-        return Header(*image.size, _orientation(image) in _TURNED, image.mode, deep)
+        width, height = image.size
+        return Header(width, height, _orientation(image) in _TURNED, image.mode, deep)
 
 
 def decode_rgb(path: Path, oriented: bool = True) -> NDArray[np.uint8]:
@@ -129,7 +130,7 @@ def _orientation(image: Any) -> int:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The file opened by Pillow; whatever goes wrong inside is a `BrokenImageError`."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     # struct.error, KeyError, IndexError, TypeError and the rest come out of Pillow's parsers for damaged files.
     try:
@@ -146,7 +147,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise BrokenImageError("there is no such file") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BrokenImageError(f"it has more than {LARGEST} pixels") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise BrokenImageError(f"it is no image of the kinds {', '.join(FORMATS)}") from None
     except Exception as problem:
         text = str(problem).splitlines()

@@ -157,8 +157,10 @@ def test_bad_detections():
         metrics.update([found([A], [0.5], [1])], [])
 
 
-def test_without_pycocotools_the_extra_is_named(monkeypatch):
+def test_without_a_library_for_coco_the_extra_is_named(monkeypatch):
     metrics = metrics_of([found([A], [0.5], [1])], [truth([A], [1])])
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    metrics.compute()  # pycocotools does as well
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'bnnapps\[detection\]'"):
         metrics.compute()
