@@ -25,7 +25,9 @@ from bnnapps.plugins.detection.sets import (
 from bnnapps.plugins.detection.voc import read_voc, voc_classes, voc_rows
 from bnnapps.plugins.imagery.images import BrokenImageError, broken_message
 from bnnapps.plugins.imagery.scenes import CLASSES, Scene, digit_scenes
+from bnnapps.plugins.imagery.voc_tree import scene_tree
 
+Rows = list[Annotated]
 SCENES = {"train": 800, "dev": 200}
 """Scenes that are composed where the recipe gives no number."""
 
@@ -39,7 +41,8 @@ def prepare_detection(settings: DetectionData, seed: int) -> Prepared:
     Raises:
         DataError, MissingExtraError: with one clear line that names the file.
     """
-    found = _scenes(settings) if settings.source == "digit_scenes" else _files(settings, seed)
+    in_memory = settings.source == "digit_scenes" and settings.root is None
+    found = _scenes(settings) if in_memory else _files(settings, seed)
     for name, part, counts in (("training", found.train, found.train_counts), ("dev", found.dev, found.dev_counts)):
         if counts.boxes == 0:
             raise DataError(f"{found.description}: the {name} set has {len(part)} images and no object in any of them")
@@ -48,15 +51,33 @@ def prepare_detection(settings: DetectionData, seed: int) -> Prepared:
     return found
 
 
-def _scenes(settings: DetectionData) -> Prepared:
+def _parts(settings: DetectionData) -> dict[str, list[Scene]]:
     more = (settings.scene_size, settings.scene_digits, settings.generator_seed, settings.scene_backgrounds)
+    counts = _scene_counts(settings)
+    return {"train": digit_scenes("train", counts["train"], *more), "val": digit_scenes("dev", counts["dev"], *more)}
+
+
+def _scene_counts(settings: DetectionData) -> dict[str, int]:
     sizes = {"train": settings.train_size, "dev": settings.dev_size}
-    counts = {part: SCENES[part] if size is None else size for part, size in sizes.items()}
-    train = _composed("training scene", digit_scenes("train", counts["train"], *more))
-    dev = _composed("dev scene", digit_scenes("dev", counts["dev"], *more))
+    return {part: SCENES[part] if size is None else size for part, size in sizes.items()}
+
+
+def _scene_text(settings: DetectionData) -> str:
     ground = "generated textures" if settings.scene_backgrounds == "generated" else "photographs of scikit-image"
-    description = f"digit scenes: real handwritten digits composed on {ground} (generated)"
-    return Prepared(train, dev, CLASSES, description, _boxes(train), _boxes(dev))
+    return f"digit scenes: real handwritten digits composed on {ground} (generated)"
+
+
+def _scenes(settings: DetectionData) -> Prepared:
+    parts = _parts(settings)
+    train, dev = _composed("training scene", parts["train"]), _composed("dev scene", parts["val"])
+    return Prepared(train, dev, CLASSES, _scene_text(settings), _boxes(train), _boxes(dev))
+
+
+def _written_scenes(settings: DetectionData, root: Path, broken: dict[Path, str]) -> tuple[Rows, Rows, Sequence[str]]:
+    facts = {"size": settings.scene_size, "most_digits": settings.scene_digits, "seed": settings.generator_seed}
+    facts |= _scene_counts(settings)
+    scene_tree(root, facts | {"backgrounds": settings.scene_backgrounds}, lambda: _parts(settings), CLASSES)
+    return _voc(settings.model_copy(update={"classes": list(CLASSES)}), root, broken)
 
 
 def _composed(name: str, scenes: Sequence[Scene]) -> ArrayDetections:
@@ -75,7 +96,8 @@ def _files(settings: DetectionData, seed: int) -> Prepared:
     assert settings.root is not None
     root = Path(settings.root).expanduser()
     broken: dict[Path, str] = {}
-    train, dev, classes = (_voc if settings.source == "voc" else _coco)(settings, root, broken)
+    read = {"voc": _voc, "coco": _coco, "digit_scenes": _written_scenes}[settings.source]
+    train, dev, classes = read(settings, root, broken)
     notes = _overlap(train, dev)
     if settings.drop_empty:
         train = [row for row in train if _seen_in_training(row.objects, settings.keep_difficult)]
@@ -88,13 +110,12 @@ def _files(settings: DetectionData, seed: int) -> Prepared:
     if settings.cache:
         parts = [_cached(rows, settings.skip_broken, broken) for rows in (train, dev)]
     counts = [sum((row.counts for row in rows), BoxCounts()) for rows in (train, dev)]
-    layout = "VOC" if settings.source == "voc" else "COCO"
+    layout = "COCO" if settings.source == "coco" else "VOC"
     where = root.parent.name if root.name.lower() == "voc" else root.name
     description = f"{where} (real images, {layout} layout)"
+    if settings.source == "digit_scenes":
+        description = _scene_text(settings)
     return Prepared(parts[0], parts[1], tuple(classes), description, counts[0], counts[1], tuple(notes), broken)
-
-
-Rows = list[Annotated]
 
 
 def _voc(settings: DetectionData, root: Path, broken: dict[Path, str]) -> tuple[Rows, Rows, Sequence[str]]:

@@ -21,7 +21,8 @@ class DetectionData(Record):
     """`digit_scenes`: real handwriting composed on textures; `voc`, `coco`: a folder in that layout at `root`."""
     root: str | None = None
     """`voc`: has JPEGImages, Annotations and ImageSets/Main, or folders that have them (VOC2007, VOC2012);
-    `coco`: has annotations/instances_SPLIT.json and SPLIT/*.jpg."""
+    `coco`: has annotations/instances_SPLIT.json and SPLIT/*.jpg; `digit_scenes`: where they are to be written, once, as
+    a VOC tree (with class masks) that is then read; by default they are only held in memory."""
     train_splits: list[str] | None = Field(default=None, min_length=1)
     """`voc`: lists below ImageSets/Main, such as [train] or [VOC2007/trainval, VOC2012/trainval]; by default [train].
     `coco`: such as [train2017], or FILE.json:FOLDER below the root; by default [train2017]."""
@@ -70,9 +71,9 @@ class DetectionData(Record):
     @model_validator(mode="after")
     def _fits_together(self) -> DetectionData:
         if self.source == "digit_scenes":
-            for key in ("root", "train_splits", "dev_splits", "classes"):
+            for key in ("train_splits", "dev_splits", "classes"):
                 if getattr(self, key) is not None:
-                    raise ValueError(f"{key} is given, but source is 'digit_scenes', which reads no files: drop {key}")
+                    raise ValueError(f"{key} is given, but source is 'digit_scenes', which has its own: drop {key}")
         elif self.root is None:
             raise ValueError(f"source is '{self.source}', so root must name a folder in that layout")
         if self.max_size is not None and (self.size is None or self.resize != "shorter"):
@@ -82,8 +83,8 @@ class DetectionData(Record):
         if self.augment != "ssd" and (self.swap_channels or self.expand != 4.0):
             raise ValueError(f"expand and swap_channels belong to augment 'ssd', and augment is '{self.augment}'")
         for key in ("cache", "skip_broken"):
-            if getattr(self, key) and self.source == "digit_scenes":
-                raise ValueError(f"{key} is for images in files, and source is 'digit_scenes': drop it")
+            if getattr(self, key) and self.source == "digit_scenes" and self.root is None:
+                raise ValueError(f"{key} is for images in files, and digit scenes without root are in memory: drop it")
         if self.workers and self.cache:
             raise ValueError("workers has no use when cache is true: drop one of them")
         if self.classes is not None and len(set(self.classes)) != len(self.classes):

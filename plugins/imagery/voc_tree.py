@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnapps.errors import DataError
 from bnnapps.plugins.imagery.scenes import Scene
 
 QUALITY = 95
+FACTS = "scenes.json"
+"""Beside the tree: what its scenes were made from."""
 
 
 def write_voc_tree(root: Path, parts: Mapping[str, Sequence[Scene]], classes: Sequence[str]) -> None:
@@ -49,6 +56,47 @@ def write_voc_tree(root: Path, parts: Mapping[str, Sequence[Scene]], classes: Se
             (folders["Annotations"] / f"{name}.xml").write_text(text, encoding="utf-8")
         for folder in lists:
             (folder / f"{part}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def scene_tree(
+    root: Path, facts: Mapping[str, Any], compose: Callable[[], Mapping[str, Sequence[Scene]]], classes: Sequence[str]
+) -> None:
+    """Write a tree at `root`, unless the same one is there already.
+
+    It is written beside its place and then renamed, so that a run that is killed leaves no half of it.
+
+    Args:
+        root: a new or empty folder, or one that an earlier call wrote.
+        facts: what the scenes follow from, such as sizes and seed.
+        compose: makes the parts.
+        classes: names of the labels 1 to C.
+
+    Raises:
+        DataError: the folder holds something else, or scenes of other facts, or cannot be written.
+
+    """
+    text = json.dumps(dict(facts), indent=2, sort_keys=True) + "\n"
+    try:
+        if root.is_dir() and any(root.iterdir()):
+            there = root / FACTS
+            if not there.is_file():
+                raise DataError(f"{root} is not empty and holds no digit scenes: name a new folder for them")
+            if there.read_text(encoding="utf-8") != text:
+                raise DataError(
+                    f"{root} holds digit scenes of other settings (see {there}): delete it, or name another"
+                )
+            return
+        root.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+        try:
+            write_voc_tree(partial, compose(), classes)
+            (partial / FACTS).write_text(text, encoding="utf-8")
+            partial.chmod(0o755)
+            partial.replace(root)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as problem:
+        raise DataError(f"the digit scenes cannot be written to {root}: {problem.strerror}") from None
 
 
 def voc_palette() -> NDArray[np.uint8]:

@@ -231,14 +231,14 @@ def test_orientation_reaches_the_batch(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"root": "x"}, "root is given, but source is 'digit_scenes'"),
+        ({"classes": ["0"]}, "classes is given, but source is 'digit_scenes', which has its own"),
         ({"source": "voc"}, "source is 'voc', so root must name a folder"),
         ({"source": "voc", "root": "x", "classes": ["a", "b", "a"]}, "classes has 'a' twice"),
         ({"source": "voc", "root": "x", "train_splits": []}, "at least 1 item"),
         ({"max_size": 300}, "max_size belongs to resize 'shorter'"),
         ({"resize": "shorter", "size": 300, "max_size": 200}, "max_size is 200, less than size, 300"),
         ({"expand": 2.0}, "belong to augment 'ssd', and augment is 'none'"),
-        ({"cache": True}, "cache is for images in files"),
+        ({"cache": True}, "cache is for images in files, and digit scenes without root are in memory"),
         ({"source": "voc", "root": "x", "cache": True, "workers": 2}, "workers has no use when cache is true"),
     ],
 )
@@ -259,3 +259,37 @@ def test_digit_scenes_say_what_they_are():
     assert (len(data.train), len(data.dev)) == (7, 5)
     assert data.train.name(2) == "training scene 2"
     assert Path(data.dev.name(0)).name == "dev scene 0"
+
+
+def test_digit_scenes_written_as_a_tree_and_read_back(tmp_path):
+    root = tmp_path / "some" / "scenes"
+    settings = scenes(root=str(root), generator_seed=3)
+    data, memory = prepare_detection(settings, 0), prepare_detection(scenes(generator_seed=3), 0)
+    assert data.description == memory.description
+    assert (data.classes, data.train_counts, data.dev_counts) == (
+        memory.classes,
+        memory.train_counts,
+        memory.dev_counts,
+    )
+    for i in range(7):
+        assert np.array_equal(data.train.target(i).boxes, memory.train.target(i).boxes)
+        assert np.array_equal(data.train.target(i).labels, memory.train.target(i).labels)
+        assert np.abs(data.train.image(i).astype(int) - memory.train.image(i)).mean() < 6
+    assert [p.name for p in root.parent.iterdir()] == ["scenes"]
+    written = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
+    prepare_detection(settings, 0)
+    assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == written  # once
+    with pytest.raises(DataError, match=r"scenes holds digit scenes of other settings"):
+        prepare_detection(scenes(root=str(root), generator_seed=4), 0)
+
+
+def test_digit_scenes_do_not_overwrite_what_is_there(tmp_path):
+    (tmp_path / "thesis.txt").write_text("all of it")
+    with pytest.raises(DataError, match="is not empty and holds no digit scenes"):
+        prepare_detection(scenes(root=str(tmp_path)), 0)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(DataError, match="cannot be written to"):
+        prepare_detection(scenes(root=str(tmp_path / "thesis.txt" / "scenes")), 0)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert len(prepare_detection(scenes(root=str(empty), cache=True), 0).train) == 7

@@ -152,3 +152,23 @@ def test_labels_are_the_numbers_of_the_palette(tmp_path):
     Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "rgb.png")
     with pytest.raises(BrokenImageError, match="of the kind RGB"):
         decode_labels(tmp_path / "rgb.png")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_damaged_bytes_give_an_image_or_one_line(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "a"
+    Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).save(path, format=kind)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    refused = 0
+    for _ in range(150):
+        damaged = whole[: rng.integers(1, len(whole) + 1)].copy()
+        damaged[rng.integers(0, len(damaged), 3)] = rng.integers(0, 256, 3)
+        path.write_bytes(damaged.tobytes())
+        for read in (read_header, decode_rgb, decode_labels):
+            try:
+                read(path)
+            except BrokenImageError as problem:
+                refused += 1
+                assert "\n" not in str(problem)
+    assert refused > 20
