@@ -77,14 +77,7 @@ def scene_tree(
     """
     text = json.dumps(dict(facts), indent=2, sort_keys=True) + "\n"
     try:
-        if root.is_dir() and any(root.iterdir()):
-            there = root / FACTS
-            if not there.is_file():
-                raise DataError(f"{root} is not empty and holds no digit scenes: name a new folder for them")
-            if there.read_text(encoding="utf-8") != text:
-                raise DataError(
-                    f"{root} holds digit scenes of other settings (see {there}): delete it, or name another"
-                )
+        if _is_there(root, text):
             return
         root.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
@@ -92,11 +85,26 @@ def scene_tree(
             write_voc_tree(partial, compose(), classes)
             (partial / FACTS).write_text(text, encoding="utf-8")
             partial.chmod(0o755)
-            partial.replace(root)
+            try:
+                partial.replace(root)
+            except OSError:
+                if not _is_there(root, text):  # another process may have been first
+                    raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as problem:
         raise DataError(f"the digit scenes cannot be written to {root}: {problem.strerror}") from None
+
+
+def _is_there(root: Path, text: str) -> bool:
+    if not (root.is_dir() and any(root.iterdir())):
+        return False
+    there = root / FACTS
+    if not there.is_file():
+        raise DataError(f"{root} is not empty and holds no digit scenes: name a new folder for them")
+    if there.read_text(encoding="utf-8") != text:
+        raise DataError(f"{root} holds digit scenes of other settings (see {FACTS} there): delete it, or name another")
+    return True
 
 
 def voc_palette() -> NDArray[np.uint8]:

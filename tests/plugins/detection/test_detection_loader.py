@@ -293,3 +293,20 @@ def test_digit_scenes_do_not_overwrite_what_is_there(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert len(prepare_detection(scenes(root=str(empty), cache=True), 0).train) == 7
+
+
+def test_two_processes_may_write_the_same_scenes(tmp_path, monkeypatch):
+    """The one that comes second finds the tree of the first in its place, and takes it."""
+    from bnnapps.plugins.imagery import voc_tree
+
+    root, settings, replace = tmp_path / "scenes", scenes(root=str(tmp_path / "scenes")), Path.replace
+
+    def overtaken(self, target):
+        monkeypatch.setattr(Path, "replace", replace)
+        prepare_detection(settings, 0)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", overtaken)
+    assert len(prepare_detection(settings, 0).train) == 7
+    assert [p.name for p in tmp_path.iterdir()] == ["scenes"]
+    assert (root / voc_tree.FACTS).is_file()
