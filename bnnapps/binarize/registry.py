@@ -35,6 +35,7 @@ from bnnapps.nn.layers import (
     BinaryTimmAttention,
 )
 from bnnapps.nn.layers.base import Twin
+from bnnapps.nn.layers.conv_module import BinaryConvModule, is_conv_module
 from bnnapps.nn.layers.conv_same import BinaryConv2dSame, is_conv2d_same
 from bnnapps.nn.layers.conv_unit import BinaryConvUnit
 from bnnapps.nn.layers.hf_attention import is_hf_attention
@@ -225,7 +226,7 @@ def _register() -> None:
             spec=BlockSpec,
             slot="block",
             matches=is_residual_block,
-            describes="basic and bottleneck blocks of torchvision, timm and our models: shortcuts, norms, "
+            describes="basic and bottleneck blocks of torchvision, timm, mmdet and our models: shortcuts, norms, "
             "non-linearities; their convolutions are layers of their own",
         )
     )
@@ -238,6 +239,17 @@ def _register() -> None:
             matches=_computes_as(ConvUnit),
             describes="a convolution with BatchNorm and ReLU of our detectors: its norm, shortcut and non-linearity; "
             "the convolution inside is a layer of its own",
+        )
+    )
+    register_layer_type(
+        LayerType(
+            key="conv_module",
+            twin=BinaryConvModule,
+            spec=BlockSpec,
+            slot="block",
+            matches=is_conv_module,
+            describes="ConvModule of mmcv that has a norm or a non-linearity: these, and a shortcut; the convolution "
+            "inside is a layer of its own",
         )
     )
     register_layer_type(

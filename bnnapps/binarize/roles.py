@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bnnapps.binarize.roles_mmdet import mmdet_roles
 from bnnapps.forward import run_model
 
 _TORCHVISION: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -91,6 +92,9 @@ def find_roles(
 
 
 def _from_metadata(model: nn.Module) -> tuple[str, list[str], list[str]] | None:
+    of_mmdet = mmdet_roles(model)
+    if of_mmdet is not None:
+        return of_mmdet
     module = type(model).__module__.split(".")[0]
     names = {id(m): n for n, m in model.named_modules()}
     if any(k.__module__.startswith("transformers.") for k in type(model).__mro__):

@@ -26,7 +26,7 @@ def convolutional(method: str) -> Targets:
     def rules(model: nn.Module) -> list[Rule]:
         kinds = _present(model, "linear", "hf.Conv1D", "pyg.Linear", "conv1d", "conv2d", "conv3d")
         if "block" in get_method(method).layers:
-            kinds += _present(model, "residual_block", "conv_unit", otherwise=())
+            kinds += _present(model, "residual_block", "conv_unit", "conv_module", otherwise=())
         chosen = [Rule(types=kinds, use=method)]
         shortcuts = Rule(match="re:(.*\\.)?downsample\\..*", keep="shortcuts stay real")
         return chosen + _useful(model, shortcuts)

@@ -21,6 +21,8 @@ KINDS = (
     ("timm.models.resnet", "Bottleneck"),
     ("bnnapps.nn.blocks.residual", "BasicBlock"),
 )
+    ("mmdet.models.backbones.resnet", "BasicBlock"),
+    ("mmdet.models.backbones.resnet", "Bottleneck"),
 """The classes that can be rewritten, by module and name. A subclass may compute something else and is none of them."""
 
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
@@ -31,7 +33,11 @@ Added = Literal["nothing", "branch", "input"]
 
 def is_residual_block(module: nn.Module) -> bool:
     """Whether the module is a residual block that can be rewritten."""
-    return (type(module).__module__, type(module).__qualname__) in KINDS
+    if (type(module).__module__, type(module).__qualname__) not in KINDS:
+        return False
+    # Blocks of mmdet may have plugins, deformable convolutions or norms of other names, which a rewritten one has not.
+    more = any(getattr(module, flag, False) for flag in ("with_plugins", "with_dcn"))
+    return not more and len(convolutions(module)) == len(norms(module))
 
 
 class BlockParts(Parts):
