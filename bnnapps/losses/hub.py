@@ -12,12 +12,15 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
 from bnnapps.errors import UsageError, nearest
 from bnnapps.validation import Record, validated
+
+if TYPE_CHECKING:
+    from bnnapps.losses.layerwise import LayerPair
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class LossInputs:
         mask: (B, L), 1 at tokens and 0 at padding; `None`: no padding.
         progress: the fraction of the training that is done, 0 to 1.
         task: what `labels` are.
+        layers: runs of the same layer of student and teacher, where a loss compares layers.
 
     """
 
@@ -60,6 +64,7 @@ class LossInputs:
     mask: Tensor | None = None
     progress: float = 0.0
     task: Literal["classification", "regression"] = "classification"
+    layers: tuple[LayerPair, ...] = ()
 
     def of_teacher(self, term: str) -> Outputs:
         """The teacher's outputs, or `UsageError`."""
@@ -132,7 +137,9 @@ class Loss:
         taps: the taps that it reads.
         options: the record of its options, if it has any.
         soft_labels: whether it can read shares of classes; true for a loss that reads no labels.
-        extras: what it reads of `Outputs.extras`; a task computes only what is asked for.
+        extras: what it reads of `Outputs.extras`, of the teacher too where it needs one; a task computes only what is
+            asked for.
+        layers: whether it reads `LossInputs.layers`, which the training gives for every task.
 
     """
 
@@ -144,6 +151,7 @@ class Loss:
     options: type[Record] | None = None
     soft_labels: bool = True
     extras: tuple[str, ...] = ()
+    layers: bool = False
 
 
 _LOSSES: dict[str, Loss] = {}
@@ -273,6 +281,16 @@ class LossHub:
     def extras(self) -> tuple[str, ...]:
         """The names of the extras that the terms read, sorted."""
         return tuple(sorted({extra for t in self.terms for extra in t.loss.extras}))
+
+    @property
+    def teacher_extras(self) -> tuple[str, ...]:
+        """The names of the extras that the terms read of the teacher, sorted."""
+        return tuple(sorted({extra for t in self.terms if t.loss.needs_teacher for extra in t.loss.extras}))
+
+    @property
+    def layers(self) -> bool:
+        """Whether any term compares layers of student and teacher."""
+        return any(t.loss.layers for t in self.terms)
 
     def __call__(self, inputs: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
         """The total, and each term that counts now, not weighted and without gradient, by name.

@@ -34,7 +34,7 @@ class LearnedScale(nn.Module):
         amplitude = self.amplitude.detach()
         return BF.positive(self.spec.amplitude_unit * amplitude.abs() if self.spec.scale == "amplitude" else amplitude)
 
-    def forward(self, codes: Tensor, kind: Literal["sign", "real"]) -> Codes:
+    def scaled(self, codes: Tensor, kind: Literal["sign", "real"]) -> Codes:
         """The codes, through which the number gets its gradient, with the scale."""
         return Codes(BF.learned_scale(codes, self.amplitude) if torch.is_grad_enabled() else codes, self.scale(), kind)
 
@@ -135,7 +135,7 @@ class WeightBinarizer(nn.Module, Scheduled):
         codes = BF.expected_sign(self.logits) if searched else self.estimator(transformed)
         kind: Literal["sign", "real"] = "real" if searched else "sign"
         if self.learned is not None:
-            return self.learned(codes, kind)
+            return self.learned.scaled(codes, kind)
         scale = self._scale(weight, transformed, whole)
         if searched:
             return Codes(codes, scale, kind)

@@ -18,6 +18,7 @@ from bnnapps.nn.progress import set_progress
 from bnnapps.optim import ParameterGroup, optimizer_of, parameter_groups, set_rates
 from bnnapps.recipe.schema import ResolvedStage
 from bnnapps.training.finite import all_finite, describe_batch, first_not_finite, float_tensors, not_finite_state
+from bnnapps.training.layer_pairs import LayerPairs
 from bnnapps.training.ranks import calibrate_together
 
 
@@ -139,7 +140,11 @@ class BinaryModule(pl.LightningModule):
         return total
 
     def _loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.hub(dataclasses.replace(self.loss_inputs(batch), progress=self.fraction))
+        if not self.hub.layers or self.teacher is None:
+            return self.hub(dataclasses.replace(self.loss_inputs(batch), progress=self.fraction))
+        with LayerPairs(self.model, self.teacher) as watched:
+            inputs = self.loss_inputs(batch)
+        return self.hub(dataclasses.replace(inputs, progress=self.fraction, layers=watched.pairs()))
 
     def _not_finite(self, batch: Any, batch_idx: int, total: Tensor, terms: Mapping[str, Tensor]) -> Exception:
         """What to raise for a batch whose data or loss is not finite: the batch runs again, every layer watched."""

@@ -26,7 +26,7 @@ def in_words(teacher: str | Mapping[str, Any] | None) -> str:
 def compares_logits(stage: ResolvedStage) -> list[str]:
     """The names of the stage's losses that compare the logits of student and teacher."""
     found = [get_loss(config.name) for config in stage.losses]
-    return [loss.name for loss in found if loss.needs_teacher and not loss.taps]
+    return [loss.name for loss in found if loss.needs_teacher and not (loss.taps or loss.extras or loss.layers)]
 
 
 def check_teacher(stage: ResolvedStage, student: nn.Module, teacher: nn.Module, inputs: Any) -> None:
