@@ -105,10 +105,12 @@ def _without_bias(run: LayerPass) -> Tensor:
 def _scale(layer: Any) -> Tensor:
     """The scale of each filter, with its gradient where it is learned by the product rule."""
     binarizer = layer.binary.weight
-    if binarizer.spec.scale == "learned":
-        return binarizer.learned.amplitude  # type: ignore[no-any-return]
-    scale = binarizer.scale_of(layer.weight.detach())
-    return layer.weight.new_ones(layer.weight.shape[0], *[1] * (layer.weight.dim() - 1)) if scale is None else scale
+    learned = binarizer.spec.scale == "learned"
+    scale: Tensor | None = binarizer.learned.amplitude if learned else binarizer.scale_of(layer.weight.detach())
+    if scale is not None:
+        return scale
+    weight: Tensor = layer.weight
+    return weight.new_ones(weight.shape[0], *[1] * (weight.dim() - 1))
 
 
 def product_of_codes(run: LayerPass) -> Tensor:
@@ -158,7 +160,8 @@ def amplitude_distance(pair: LayerPair) -> Tensor:
 def weight_distance(pair: LayerPair) -> Tensor:
     """Mean over weights of (w - alpha w')^2, w the teacher's; with a gradient in alpha and in what searches w'."""
     other: Any = pair.teacher.layer
-    return (other.weight.detach() - _scale(pair.student.layer) * _codes(pair.student.layer)).square().mean()
+    weight: Tensor = other.weight.detach()
+    return (weight - _scale(pair.student.layer) * _codes(pair.student.layer)).square().mean()
 
 
 def _summed(term: str, distance: Callable[[LayerPair], Tensor], learned: bool) -> Callable[[LossInputs], Tensor]:

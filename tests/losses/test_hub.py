@@ -108,7 +108,8 @@ def test_each_term_is_its_formula(inputs: LossInputs) -> None:
         "direction_matching": sum(directions.values()),
         **{f"direction_matching_{tap}": d for tap, d in directions.items()},
     }
-    assert sorted(expected) == [n for n in NAMES if n not in ("attention_map", "squared_hinge")]
+    elsewhere = ("attention_map", "squared_hinge", "layer_amplitude", "layer_angle", "layer_weight")
+    assert sorted(expected) == [n for n in NAMES if n not in elsewhere]
     for name, tensor in expected.items():
         torch.testing.assert_close(value(name, inputs), tensor, msg=name)
 
