@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from bnnapps.binarize.bases import with_base_convs
 from bnnapps.binarize.checks import check_layer, check_model
 from bnnapps.binarize.readers import readers
 from bnnapps.binarize.registry import LayerType, layer_types, type_of
@@ -212,7 +213,7 @@ def plan(
                 check_layer(f"{entry.name}.{child}", candidate.module.get_submodule(child))
     if not any(e.binarized for e in entries):
         raise BinarizeError(_nothing(entries, chosen, roles))
-    entries = with_output_sizes(model, entries, example_inputs)
+    entries = with_base_convs(with_output_sizes(model, entries, example_inputs))
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     found = plan_warnings(model, entries, example_inputs)
     return Plan(kind, entries, chosen.keep_first, chosen.keep_last, roles.source, tuple(found))

@@ -102,7 +102,13 @@ def _block(spec: BlockSpec) -> str:
     parts = ["shortcut per conv" if spec.shortcut == "conv" else "one shortcut", f"norm {spec.norm} conv"]
     where = spec.nonlinearity_at.replace("_", " ")
     parts.append("no non-linearity" if spec.nonlinearity == "none" else f"{own} {where}")
-    return ", ".join(parts) + (", average-pooled branch" if spec.downsample == "avgpool" else "")
+    if spec.downsample == "avgpool":
+        parts.append("average-pooled branch")
+    if spec.bases > 1:
+        parts.append(f"{spec.bases} bases" + (" with gates" if spec.gates else ""))
+    if spec.dilations is not None:
+        parts.append(f"dilations {', '.join(map(str, spec.dilations))}")
+    return ", ".join(parts)
 
 
 def _weight(spec: WeightSpec | None) -> str:

@@ -19,13 +19,15 @@ def owners(model: nn.Module) -> dict[nn.Module, nn.Module]:
     """Each module, and the layer that it is counted with: itself, unless it is a part of a layer.
 
     Parts are the binarizers of a binary layer, and children whose forward is never called (`out_proj` of
-    `nn.MultiheadAttention`).
+    `nn.MultiheadAttention`). A binary layer among the parts (in a base of Group-Net) is one of its own.
     """
     found: dict[nn.Module, nn.Module] = {}
 
     def walk(module: nn.Module, owner: nn.Module | None) -> None:
         if module in found:
             return
+        if isinstance(module, BinaryLayer):
+            owner = None
         found[module] = module if owner is None else owner
         kind = layer_type_of(module)
         absorbed = kind.absorbs if kind is not None else ()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.nn.activations import ActivationBinarizer
-from bnnapps.nn.layers.base import PARTS, BinaryLayer
+from bnnapps.nn.layers.base import PARTS, BinaryLayer, float_class
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Part:
 def learned_parts(model: nn.Module) -> dict[str, Part]:
     """Copies of everything that the parts of the model's binary layers hold, by module name."""
     return {
-        name: Part(type(module), getattr(module, "spec", None), {k: t.clone() for k, t in _tensors(module).items()})
+        name: Part(_kind(module), _record(module), {k: t.clone() for k, t in _tensors(module).items()})
         for name, module in _parts(model)
     }
 
@@ -35,15 +35,16 @@ def hand_over(model: nn.Module, learned: dict[str, Part]) -> list[str]:
     """Give the model's parts what parts of the same name, class, record and shapes had; return their names.
 
     A part of another record starts anew: a learned scale for another number of bits is made again from data. Only the
-    shift of an activation goes over in any case, as it moves the input whatever the quantizer behind it is.
+    shift of an activation goes over in any case, as it moves the input whatever the quantizer behind it is; and the
+    weights of the bases of a block, which are latent weights as those of any layer.
     """
     taken = []
     for name, module in _parts(model):
         part = learned.get(name)
-        if part is None or part.kind is not type(module):
+        if part is None or part.kind is not _kind(module):
             continue
         own = _tensors(module)
-        if part.spec == getattr(module, "spec", None):
+        if part.spec == _record(module):
             chosen = part.tensors
             fits = own.keys() == chosen.keys()
         else:
@@ -60,6 +61,15 @@ def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if isinstance(layer, BinaryLayer):
             prefix = f"{layer_name}.{PARTS}" if layer_name else PARTS
             yield from layer._modules[PARTS].named_modules(prefix=prefix)  # type: ignore[union-attr]
+
+
+def _kind(module: nn.Module) -> type[nn.Module]:
+    """The module's class, of a binary layer among the parts that of its float form."""
+    return float_class(module) if isinstance(module, BinaryLayer) else type(module)
+
+
+def _record(module: nn.Module) -> Any:
+    return None if isinstance(module, BinaryLayer) else getattr(module, "spec", None)
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from bnnapps.errors import BinarizeError
 from bnnapps.nn.blocks.lean import AvgPool2d, normalized
 from bnnapps.nn.blocks.shortcut import PadShortcut
-from bnnapps.nn.layers.base import BinaryLayer, Parts, device_dtype
+from bnnapps.nn.layers.base import PARTS, BinaryLayer, Parts, device_dtype
+from bnnapps.nn.layers.bases import Geometry, dilated, keeps_size, make_base, start_base, undilated
 from bnnapps.nn.nonlinearities import make_nonlinearity
 from bnnapps.nn.spec.block import BlockSpec
 
@@ -19,10 +21,10 @@ KINDS = (
     ("torchvision.models.resnet", "Bottleneck"),
     ("timm.models.resnet", "BasicBlock"),
     ("timm.models.resnet", "Bottleneck"),
-    ("bnnapps.nn.blocks.residual", "BasicBlock"),
-)
     ("mmdet.models.backbones.resnet", "BasicBlock"),
     ("mmdet.models.backbones.resnet", "Bottleneck"),
+    ("bnnapps.nn.blocks.residual", "BasicBlock"),
+)
 """The classes that can be rewritten, by module and name. A subclass may compute something else and is none of them."""
 
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
@@ -44,10 +46,14 @@ class BlockParts(Parts):
     """The members that a rewritten block has beyond its own.
 
     `norms` and `nonlinearities` hold one for each convolution, or none where the block's own ones serve; `pool` is
-    the average pooling of the shortcut branch, or `None`.
+    the average pooling of the shortcut branch, or `None`. Of K bases `bases` holds all but the block's own branch,
+    `scales` (K,) what each is multiplied with, and `gates` (convolutions - 1, K), if asked for, how far each goes on
+    alone behind a convolution, before the sigmoid.
     """
 
     pool: nn.AvgPool2d | None
+    scales: nn.Parameter | None
+    gates: nn.Parameter | None
 
     def __init__(self, spec: BlockSpec, block: nn.Module) -> None:
         super().__init__()
@@ -66,6 +72,12 @@ class BlockParts(Parts):
                 # An odd last row is averaged alone, so that sizes agree with a strided 3x3 convolution.
                 self.pool = AvgPool2d(size, size, ceil_mode=True, count_include_pad=False)
         self.added = added(block, spec)
+        self.bases = nn.ModuleList(make_base(block, ResidualBlock, spec, k) for k in range(1, spec.bases))
+        self.scales = self.gates = None
+        if spec.bases > 1:
+            self.scales = nn.Parameter(torch.full((spec.bases,), 1 / spec.bases, **like))
+        if spec.gates:
+            self.gates = nn.Parameter(torch.zeros(len(convs) - 1, spec.bases, **like))
 
 
 class ResidualBlock(BinaryLayer[BlockSpec]):
@@ -83,10 +95,17 @@ class ResidualBlock(BinaryLayer[BlockSpec]):
 
     With `shortcut: conv` a bottleneck gets one more shortcut, around its 3x3 convolution where that neither strides nor
     widens; the 1x1 convolutions change the number of channels, so they have none.
+
+    With K `bases` the branch stands there K times, the block's own convolutions and norms in the first and copies with
+    weights of their own (`bnnapps.nn.layers.bases`) in the others; all read x, and the block puts out
+    sum_k s_k z_k (Group-Net, Zhuang et al., CVPR 2019). With `gates`, base k goes on behind each convolution but the
+    last with t_k z_k + (1 - t_k) sum_i s_i z_i, t_k = sigmoid(g_k). The paper also lets bases run on through several
+    blocks; here a block always ends in one map, so that blocks stay what their network takes them for.
     """
 
     binary: BlockParts
     downsample: nn.Module | None
+    _float_geometry: list[Geometry]
 
     @staticmethod
     def check_spec(name: str, module: nn.Module, spec: BlockSpec) -> None:
@@ -96,6 +115,13 @@ class ResidualBlock(BinaryLayer[BlockSpec]):
                 raise BinarizeError(
                     f"'{name}' normalises by {type(norm).__name__}, but norm 'before' puts a BatchNorm before each "
                     "sign: use norm 'after', or keep this block"
+                )
+        for conv in convolutions(module) if spec.dilations is not None else ():
+            if not keeps_size(conv):
+                raise BinarizeError(
+                    f"'{name}' has a {conv.kernel_size[0]}x{conv.kernel_size[1]} convolution with padding "
+                    f"{conv.padding}, which changes the size of its map, so dilations cannot keep it: drop dilations "
+                    "for this block, or keep it"
                 )
 
     def make_parts(self, spec: BlockSpec) -> BlockParts:
@@ -112,6 +138,8 @@ class ResidualBlock(BinaryLayer[BlockSpec]):
             head: Any = branch_head(self)
             self._float_stride = head.stride
             head.stride = 1 if isinstance(head.stride, int) else (1, 1)
+        if spec.dilations is not None:
+            self._float_geometry = [dilated(conv, spec.dilations[0]) for conv in _spatial(self)]
 
     def detach(self) -> None:
         """Drop the parts; gradients and stride are as they were."""
@@ -122,6 +150,10 @@ class ResidualBlock(BinaryLayer[BlockSpec]):
             head: Any = branch_head(self)
             head.stride = self._float_stride
             del self._float_stride
+        if self.spec.dilations is not None:
+            for conv, before in zip(_spatial(self), self._float_geometry, strict=True):
+                undilated(conv, before)
+            del self._float_geometry
         super().detach()
 
     def resting(self) -> list[nn.Parameter]:
@@ -131,26 +163,59 @@ class ResidualBlock(BinaryLayer[BlockSpec]):
 
     def forward(self, x: Tensor) -> Tensor:
         """The rewritten block; see the class."""
-        convs, own_norms, acts = convolutions(self), norms(self), self._acts()
-        spec, last = self.spec, len(convs) - 1
-        y = x
-        for i, (conv, kind) in enumerate(zip(convs, self.binary.added, strict=True)):
-            z = conv(self.binary.norms[i](y) if spec.norm == "before" else y)
-            if spec.nonlinearity_at == "before_norm":
-                z = acts[i](z)
-            if spec.norm == "after":
-                z = own_norms[i](z) if spec.nonlinearity_at == "before_norm" else normalized(own_norms[i], conv, z)
-            if i == last - 1:
-                z = _optional(self, "drop_block")(z)
-            behind_add = kind != "nothing" and spec.nonlinearity_at == "after_add"
-            if not behind_add and spec.nonlinearity_at != "before_norm":
-                z = acts[i](z)
-            z = _optional(self, "aa" if i == last - 1 else "se" if i == last else "")(z)
-            if kind != "nothing":
-                z = _optional(self, "drop_path")(z)
-                z = z + (y if kind == "input" else self._branch(x))
-            y = acts[i](z) if behind_add else z
-        return y
+        branches: list[ResidualBlock] = [self, *self.binary.bases]
+        shared: list[Tensor] = []
+
+        def shortcut() -> Tensor:
+            if not shared:
+                shared.append(self._branch(x))
+            return shared[0]
+
+        maps, last = [x] * len(branches), len(self.binary.added) - 1
+        for i in range(last + 1):
+            maps = [branch.step(i, y, shortcut) for branch, y in zip(branches, maps, strict=True)]
+            if self.binary.gates is not None and i < last:
+                alone, together = torch.sigmoid(self.binary.gates[i]), self._fused(maps)
+                maps = [t * y + (1 - t) * together for t, y in zip(alone, maps, strict=True)]
+        return self._fused(maps)
+
+    def _fused(self, maps: list[Tensor]) -> Tensor:
+        """sum_k s_k maps_k; a single map as it is."""
+        scales = self.binary.scales
+        if scales is None:
+            return maps[0]
+        total = scales[0] * maps[0]
+        for scale, y in zip(scales[1:], maps[1:], strict=True):
+            total = total + scale * y
+        return total
+
+    def step(self, i: int, y: Tensor, shortcut: Callable[[], Tensor]) -> Tensor:
+        """What stands behind the i-th convolution of the branch, from what came before it."""
+        spec, kind, act = self.spec, self.binary.added[i], self._acts()[i]
+        conv, own_norm, last = convolutions(self)[i], norms(self)[i], len(self.binary.added) - 1
+        z = conv(self.binary.norms[i](y) if spec.norm == "before" else y)
+        if spec.nonlinearity_at == "before_norm":
+            z = act(z)
+        if spec.norm == "after":
+            z = own_norm(z) if spec.nonlinearity_at == "before_norm" else normalized(own_norm, conv, z)
+        if i == last - 1:
+            z = _optional(self, "drop_block")(z)
+        behind_add = kind != "nothing" and spec.nonlinearity_at == "after_add"
+        if not behind_add and spec.nonlinearity_at != "before_norm":
+            z = act(z)
+        z = _optional(self, "aa" if i == last - 1 else "se" if i == last else "")(z)
+        if kind != "nothing":
+            z = _optional(self, "drop_path")(z)
+            z = z + (y if kind == "input" else shortcut())
+        return act(z) if behind_add else z
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        if any(key.startswith(f"{prefix}{PARTS}.") for key in state_dict):
+            return
+        own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+        for number, base in enumerate(self.binary.bases, 1):  # a float checkpoint
+            start_base(base, own, number, self.spec)
 
     def _acts(self) -> list[nn.Module]:
         return list(self.binary.nonlinearities) if self.binary.nonlinearities else _own_acts(self)
@@ -165,6 +230,11 @@ class ResidualBlock(BinaryLayer[BlockSpec]):
 def convolutions(block: nn.Module) -> list[nn.Conv2d]:
     """The two or three convolutions of the block's branch."""
     return list(_members(block, "conv"))
+
+
+def _spatial(block: nn.Module) -> list[nn.Conv2d]:
+    """Those of the branch's convolutions that are larger than 1x1."""
+    return [conv for conv in convolutions(block) if conv.kernel_size != (1, 1)]
 
 
 def norms(block: nn.Module) -> list[nn.Module]:

@@ -6,6 +6,7 @@ dotted names (`activation.estimator: clip`, `pad_value: 1`). The modules that fo
 """
 
 from bnnapps.nn.spec.block import BlockSpec, NonlinearityName
+from bnnapps.nn.spec.kinds import Spec
 from bnnapps.nn.spec.layers import (
     AttentionSpec,
     ConvSpec,
@@ -13,7 +14,6 @@ from bnnapps.nn.spec.layers import (
     LinearSpec,
     MatmulSpec,
     NonlinearitySpec,
-    Spec,
 )
 from bnnapps.nn.spec.override import accepts, activation_paths, override
 from bnnapps.nn.spec.parts import ActivationSpec, EstimatorName, EstimatorSpec, OutputSpec, WeightSpec

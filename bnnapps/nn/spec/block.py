@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, field_validator, model_validator
 
+from bnnapps.nn.spec.layers import ConvSpec
 from bnnapps.validation import Record
 
 NonlinearityName = Literal["none", "relu", "hardtanh", "prelu", "rprelu", "maxout"]
@@ -32,6 +33,36 @@ class BlockSpec(Record):
     downsample: Literal["keep", "avgpool"] = "keep"
     """`keep`: the shortcut branch as the model has it; `avgpool`: its strided 1x1 convolution (or subsampling) becomes
     average pooling and the same convolution with stride 1. A branch with anything else stays."""
+    bases: int = Field(default=1, ge=1)
+    """K: so many copies of the block's branch stand side by side, each with weights of its own; the sum of their
+    outputs, weighted by learned scales that begin at 1/K, is the block's (Group-Net). The shortcut is common to all."""
+    dilations: tuple[int, ...] | None = None
+    """A dilation for each base, of its convolutions larger than 1x1, in place of the block's own (BPAC); the size of
+    the output stays."""
+    gates: bool = False
+    """Between the convolutions of a block, each base goes on with sigmoid(g) of its own map and the rest of what all
+    bases have in common, their weighted sum; g is learned, 0 at the start (Group-Net's soft gates)."""
+    start: Literal["shifted", "shuffled"] = "shifted"
+    """What the weights of a further base are made of. `shifted`: W + u std(W), with u spread over [-1, 1] (ABC-Net);
+    `shuffled`: the weights of each filter in another order."""
+    convs: tuple[ConvSpec | None, ...] | None = None
+    """The records of the convolutions of the further bases (`None`: real). By default `plan` takes those of the
+    block's own convolutions."""
+
+    @field_validator("dilations", "convs", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _one_dilation_a_base(self) -> BlockSpec:
+        if self.dilations is not None and len(self.dilations) != self.bases:
+            raise ValueError(f"dilations has {len(self.dilations)} numbers for {self.bases} bases: give one for each")
+        if self.dilations is not None and min(self.dilations) < 1:
+            raise ValueError(f"dilations is {list(self.dilations)}: every number must be at least 1")
+        if self.gates and self.bases == 1:
+            raise ValueError("gates stand between several bases, and bases is 1: set bases, or drop gates")
+        return self
 
     @model_validator(mode="after")
     def _norm_has_a_place(self) -> BlockSpec:

@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from bnnapps.nn.spec.block import BlockSpec
 from bnnapps.nn.spec.parts import ActivationSpec, OutputSpec, WeightSpec
 from bnnapps.validation import Record
 
@@ -41,13 +40,13 @@ class EmbeddingSpec(Record):
     """A table of rows: each row is one filter."""
 
     weight: WeightSpec = WeightSpec()
+
     @model_validator(mode="after")
     def _rows_are_looked_up(self) -> EmbeddingSpec:
         if self.weight.has_parameters:
             field = "transform is 'search'" if self.weight.transform == "search" else f"scale is '{self.weight.scale}'"
             raise ValueError(f"weight.{field}, which only layers have that multiply with their whole weight")
         return self
-
 
 
 class AttentionSpec(Record):
@@ -100,6 +99,3 @@ class MatmulSpec(Record):
                 field = "noise is true" if operand.noise else f"shift is '{operand.shift}'"
                 raise ValueError(f"{name}.{field}, but a product of activations has no channels of a known number")
         return self
-
-
-Spec = LinearSpec | ConvSpec | EmbeddingSpec | AttentionSpec | NonlinearitySpec | MatmulSpec | BlockSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bnnapps.errors import BinarizeError
-from bnnapps.nn.spec.layers import Spec
+from bnnapps.nn.spec.kinds import Spec
 from bnnapps.nn.spec.parts import ActivationSpec
 from bnnapps.validation import Record, deep_set, field_paths, validated
 

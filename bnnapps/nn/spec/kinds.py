@@ -1,0 +1,8 @@
+"""The records of all kinds of layer."""
+
+from __future__ import annotations
+
+from bnnapps.nn.spec.block import BlockSpec
+from bnnapps.nn.spec.layers import AttentionSpec, ConvSpec, EmbeddingSpec, LinearSpec, MatmulSpec, NonlinearitySpec
+
+Spec = LinearSpec | ConvSpec | EmbeddingSpec | AttentionSpec | NonlinearitySpec | MatmulSpec | BlockSpec
