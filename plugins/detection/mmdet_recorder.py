@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.errors import UsageError
-from bnnapps.plugins.detection.recorder import CANDIDATES, FEATURES, PROPOSALS, RPN_FEATURES, Candidates, Recorder
+from bnnapps.plugins.detection.maps import Maps
+from bnnapps.plugins.detection.recorder import (
+    CANDIDATES,
+    FEATURES,
+    MAPS,
+    PROPOSALS,
+    RPN_FEATURES,
+    Candidates,
+    Recorder,
+)
 
 
 class _OfMMDet(Recorder):
@@ -34,6 +43,14 @@ class _OfMMDet(Recorder):
             found.append(Candidates(clipped, rated, torch.ones_like(labels) if one_class else labels, truth))
         return found
 
+    def _level_maps(self, regions: list[Tensor] | None = None) -> Maps:
+        data, samples = self.seen["data"][0], self._samples()
+        nothing = data["inputs"].new_zeros(0, 4)
+        objects = [s.gt_instances.bboxes if "gt_instances" in s else nothing for s in samples]
+        sizes = [tuple(s.img_shape) for s in samples]
+        height, width = data["inputs"].shape[-2:]
+        return Maps(list(self.seen["maps"][0]), (height, width), sizes, objects, regions)
+
     def _dense(self, head: Any, output: Any, one_class: bool) -> list[Candidates]:
         """Every anchor of a head, moved by what the head says."""
         logits, offsets = output[0], output[1]
@@ -51,16 +68,17 @@ class _OfMMDet(Recorder):
 class DenseMMDetRecorder(_OfMMDet):
     """Of detectors of one stage whose head moves anchors: SSD, RetinaNet, ATSS and their kin."""
 
-    has = (FEATURES, CANDIDATES)
+    has = (FEATURES, CANDIDATES, MAPS)
 
     def modules(self) -> dict[str, nn.Module]:
         """The data preprocessor, what makes the maps, and the head."""
         network = self.network
-        maps = network.neck if network.with_neck else network.backbone
-        return {"data": network.data_preprocessor, "maps": maps, "head": network.bbox_head}
+        return {"data": network.data_preprocessor, "maps": _of_maps(network), "head": network.bbox_head}
 
     def extra(self, name: str) -> Any:
         """Features are the maps that the head reads; candidates all anchors, moved."""
+        if name == MAPS:
+            return self._level_maps()
         if name == FEATURES:
             return _by_image(self.seen["maps"][0])
         return self._dense(self.network.bbox_head, self.seen["head"][0], one_class=False)
@@ -69,7 +87,7 @@ class DenseMMDetRecorder(_OfMMDet):
 class TwoStageMMDetRecorder(_OfMMDet):
     """Of detectors with region proposals and one head for the regions: Faster R-CNN, Mask R-CNN and their kin."""
 
-    has = (FEATURES, CANDIDATES, RPN_FEATURES, PROPOSALS)
+    has = (FEATURES, CANDIDATES, RPN_FEATURES, PROPOSALS, MAPS)
 
     def modules(self) -> dict[str, nn.Module]:
         """The data preprocessor, the region proposals, and what follows from the regions."""
@@ -77,6 +95,7 @@ class TwoStageMMDetRecorder(_OfMMDet):
         head = network.roi_head.bbox_head
         return {
             "data": network.data_preprocessor,
+            "maps": _of_maps(network),
             "rpn": network.rpn_head,
             "rpn_conv": network.rpn_head.rpn_conv,
             "regions:input": network.roi_head.bbox_roi_extractor,
@@ -93,6 +112,8 @@ class TwoStageMMDetRecorder(_OfMMDet):
         regions: Tensor = self.seen["regions:input"][0][1]
         images = range(len(self._samples()))
         of_image = [(regions[:, 0] == i).nonzero().flatten() for i in images]
+        if name == MAPS:
+            return self._level_maps([regions[c, 1:] for c in of_image])
         if name == FEATURES:
             vectors: Tensor = self.seen["vectors:input"][0][0]
             return [[vectors[chosen]] for chosen in of_image]
@@ -126,6 +147,12 @@ def recorder_of_mmdet(detector: Any, wanted: Iterable[str]) -> Recorder:
             "take a detector with anchors, or of two stages with one head"
         )
     return Recorder(detector, ())
+
+
+def _of_maps(network: Any) -> nn.Module:
+    """The module that puts out the maps that heads read."""
+    found: nn.Module = network.neck if network.with_neck else network.backbone
+    return found
 
 
 def _moves_anchors(head: Any) -> bool:
