@@ -51,6 +51,7 @@ def all_losses() -> list[Row]:
     """The losses."""
     from bnnapps.losses import losses
 
+    tasks()  # a plugin makes the losses of its task known when it is loaded
     return [
         {"loss": loss.name, "what": loss.describes, "needs a teacher": "yes" if loss.needs_teacher else ""}
         for loss in losses()

@@ -165,7 +165,7 @@ def _fill_backbone(network: nn.Module, shape: Shape) -> None:
         depth = shape.options.get("depth", 18)
         if not shape.name.endswith(("_c4", "_fpn")):
             raise RecipeError(
-                f"model.pretrained_backbone: nobody publishes weights for ImageNet of the trunk of '{shape.name}': give "
+                f"model.pretrained_backbone: there are no published weights for the trunk of '{shape.name}': give "
                 "model.checkpoint, a file, or set it to false"
             )
         classifier = get_model_weights(f"resnet{depth}").DEFAULT.get_state_dict(progress=False, check_hash=True)

@@ -78,7 +78,8 @@ def ssd_small(
     Args:
         num_classes: with the background.
         size: side that images are brought to.
-        widths, units: of the trunk's stages (`SSDTrunk`).
+        widths: channels of the trunk's stages (`SSDTrunk`).
+        units: units of each stage.
         stem_stride: of the first convolution.
         source: the stage that is the first source.
         scales: box sizes as shares of the image, one more than there are sources.
