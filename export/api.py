@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from bnnapps.errors import ExportError, MissingExtraError, UsageError
+from bnnapps.export.detectors import as_graph, images_of, is_detector
 from bnnapps.export.dialects import get_dialect
 from bnnapps.export.graph.exportable import check_exportable
 from bnnapps.export.graph.freeze import settled
@@ -119,6 +120,9 @@ def export(
     from bnnapps.export.session import serialized
 
     own = settled(model)
+    if is_detector(own):
+        example_inputs = as_graph(own, example_inputs)
+        calibration = None if calibration is None else [images_of(one) for one in calibration]
     inputs = read_inputs(own, example_inputs, dynamic_batch)
     work, results = carry_out(chosen.steps, begin(own, inputs, opset, dialect, seed))
     proto = carry_functions(ir.to_proto(work.onnx))

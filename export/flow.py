@@ -217,11 +217,12 @@ def _check_up_to_rounding(step: Step, work: Work) -> None:
         return
     sites = work.sites if work.sites else marked_sites(work.onnx)
     quantizers = [site for site in sites if site.role == "quantizer"]
-    wanted = {name for site in quantizers for name in (site.source, site.result)}
+    choices = [site for site in sites if site.role == "choice"]
+    wanted = {name for site in quantizers for name in (site.source, site.result)} | {s.result for s in choices}
     session = session_of(serialized(probe(executable(work.onnx), wanted)), "DISABLE_ALL")
     tensors = work.samples[0]
     values = run(session, tensors) | tensors
-    led = replay(work.deployed, work.inputs, tensors, {site.name: values[site.result] for site in quantizers})
+    led = replay(work.deployed, work.inputs, tensors, {s.name: values[s.result] for s in (*quantizers, *choices)})
     where = f"after the step '{step.name}'"
     compare_led(where, led.inputs, {site.name: values[site.source] for site in quantizers})
     names = [str(value.name) for value in work.onnx.graph.outputs]

@@ -147,6 +147,7 @@ class Checker:
         self.outputs = [value.name for value in model.graph.output]
         self.quantizers = [site for site in sites if site.role == "quantizer"]
         self.sums = [site for site in sites if site.role == "product"]
+        self.choices = [site for site in sites if site.role == "choice"]
         self.binarizers = activation_binarizers(frozen.reference)
         self.products = frozen.products()
         self.seen: dict[bytes, LevelRecord] = {}
@@ -154,7 +155,11 @@ class Checker:
 
     def _wanted(self, model: ModelProto) -> set[str]:
         """The values that the runtime hands out for the examination."""
-        return {n for site in self.quantizers for n in (site.source, site.result)} | {s.result for s in self.sums}
+        quantizers = {n for site in self.quantizers for n in (site.source, site.result)}
+        return quantizers | {s.result for s in self.sums} | self._wanted_of_choices()
+
+    def _wanted_of_choices(self) -> set[str]:
+        return {name for site in self.choices for name in (site.source, site.scores, site.result)}
 
     def _session(self, model: bytes, level: str) -> Any:
         return session_of(model, level)
@@ -223,11 +228,19 @@ class Checker:
             expected = product(*(codes[name] for name in operand_sites(product, site)))
             _require_equal(level, site, values[site.result], expected, "integer sums")
             compared += expected.numel()
+        self._same_choices(level, values)
         return compared
+
+    def _same_choices(self, level: str, values: dict[str, Tensor]) -> None:
+        """From the runtime's own boxes and scores, torch must choose the same boxes."""
+        choices = self.frozen.choices()
+        for site in self.choices:
+            expected = choices[_base(site)](values[site.source], values[site.scores])
+            _require_equal(level, site, values[site.result], expected, "chosen boxes")
 
     def _led(self, level: str, tensors: Tensors, values: dict[str, Tensor]) -> float:
         """With the runtime's codes, torch must see the same in front of every quantizer, and give the same outputs."""
-        lead = {site.name: values[site.result] for site in self.quantizers}
+        lead = {site.name: values[site.result] for site in (*self.quantizers, *self.choices)}
         led = replay(self.frozen, self.inputs, tensors, lead)
         compare_led(f"at {level}", led.inputs, {site.name: values[site.source] for site in self.quantizers})
         outputs = dict(zip(self.outputs, led.outputs.values(), strict=True))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.errors import ExportError
+from bnnapps.export.detectors.suppression import Suppression
 from bnnapps.export.graph.attention import deployed_attention, projection_weights
 from bnnapps.export.graph.layers import DeployedConv, DeployedEmbedding, deployed_linear, matrix_of
 from bnnapps.export.graph.product import Product
@@ -92,6 +93,10 @@ class Frozen:
         """Every quantizer of the deployed model, by site."""
         found = (m for m in self.model.modules() if isinstance(m, Quantizer) and m.quantizes)
         return {quantizer.site: quantizer for quantizer in found}
+
+    def choices(self) -> dict[str, Suppression]:
+        """Every choice among boxes of the deployed model, by site."""
+        return {m.site: m for m in self.model.modules() if isinstance(m, Suppression)}
 
     def products(self) -> dict[str, Product]:
         """Every product of the deployed model, by site."""

@@ -18,11 +18,19 @@ from bnnapps.export.passes.sites import call_name
 
 @dataclass
 class Replay:
-    """What happened in one run: outputs by name, and by site the inputs and the codes of each quantizer."""
+    """What happened in one run.
+
+    Attributes:
+        outputs: by name.
+        inputs, codes: of each quantizer, by site.
+        chosen: the scores that each choice among boxes left, by site.
+
+    """
 
     outputs: dict[str, Tensor] = field(default_factory=dict)
     inputs: dict[str, Tensor] = field(default_factory=dict)
     codes: dict[str, Tensor] = field(default_factory=dict)
+    chosen: dict[str, Tensor] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -33,8 +41,8 @@ def replay(frozen: Frozen, inputs: Inputs, tensors: Tensors, lead: Mapping[str, 
         frozen: the model.
         inputs: how it is called.
         tensors: with what.
-        lead: codes by site, which take the place of what the quantizers give. So a rounding difference in front of
-            one quantizer does not reach the next, and every layer can be compared by itself.
+        lead: codes by site, which take the place of what the quantizers give, and likewise scores of choices. So a
+            rounding difference in front of one does not reach the next, and every layer can be compared by itself.
 
     """
     record = Replay()
@@ -50,7 +58,17 @@ def replay(frozen: Frozen, inputs: Inputs, tensors: Tensors, lead: Mapping[str, 
 
         return hook
 
+    def choose(site: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], scores: Tensor) -> Tensor | None:
+            calls[site] += 1
+            name = call_name(site, calls[site])
+            record.chosen[name] = scores
+            return None if lead is None else lead.get(name)
+
+        return hook
+
     handles = [quantizer.register_forward_hook(watch(site)) for site, quantizer in frozen.quantizers().items()]
+    handles += [choice.register_forward_hook(choose(site)) for site, choice in frozen.choices().items()]
     try:
         record.outputs = outputs_of(inputs.call(frozen.model, tensors))
     finally:

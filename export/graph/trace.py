@@ -14,6 +14,7 @@ from onnxscript.optimizer import optimize_ir
 from torch import Tensor, nn
 
 from bnnapps.errors import ExportError
+from bnnapps.export.detectors import suppression
 from bnnapps.export.graph.inputs import Inputs
 from bnnapps.export.graph.mark import translation
 
@@ -78,7 +79,7 @@ def trace(model: nn.Module, inputs: Inputs, opset: int, sequence: bool) -> ir.Mo
                 opset_version=opset,
                 dynamo=True,
                 dynamic_shapes=(tuple(axes.values()),) if inputs.batch else None,
-                custom_translation_table=translation(),
+                custom_translation_table=translation() | suppression.translation(),
                 optimize=False,
                 verbose=False,
             )

@@ -19,20 +19,22 @@ from bnnapps.export.graph.mark import DOMAIN, OPERATOR
 
 @dataclass(frozen=True)
 class Site:
-    """A quantizer or a product of codes, in an ONNX graph.
+    """A quantizer, a product of codes, or a choice among boxes, in an ONNX graph.
 
     Attributes:
         name: the site as the deployed model calls it; call 2 of a shared layer ends in "#2".
         role: what it is.
-        source: the value that goes in: the real input of a quantizer, the sums of a product.
-        result: the value that comes out: the codes, or the sums as int32.
+        source: the value that goes in: the real input of a quantizer, the sums of a product, the boxes of a choice.
+        result: the value that comes out: the codes, the sums as int32, or the scores that are left.
+        scores: of a choice: the scores that go in.
 
     """
 
     name: str
-    role: Literal["quantizer", "product"]
+    role: Literal["quantizer", "product", "choice"]
     source: str
     result: str
+    scores: str = ""
 
 
 def runnable(model: ir.Model) -> ir.Model:
@@ -57,6 +59,9 @@ def marked_sites(model: ir.Model) -> tuple[Site, ...]:
             found.append(Site(names[node], "quantizer", _name(source.inputs[0]), _name(node.outputs[0])))
         elif _role(node) == "product":
             found.append(Site(names[node], "product", _name(node.inputs[0]), _name(node.outputs[0])))
+        elif _role(node) == "choice":
+            boxes, scores = _chosen_from(node.inputs[0])
+            found.append(Site(names[node], "choice", _name(boxes), _name(node.outputs[0]), _name(scores)))
     return tuple(found)
 
 
@@ -72,7 +77,8 @@ def lower_marks(model: ir.Model) -> tuple[Site, ...]:
     nodes = _marks(model)
     names = _unique_names(nodes)
     sources = {node: _input_mark(node).inputs[0] for node in nodes if _role(node) == "codes"}
-    found: list[tuple[str, Literal["quantizer", "product"], ir.Value, ir.Value]] = []
+    found: list[tuple[str, Literal["quantizer", "product", "choice"], ir.Value, ir.Value]] = []
+    candidates: dict[str, ir.Value] = {}
     for node in nodes:
         value, name = node.inputs[0], names[node]
         assert value is not None
@@ -86,9 +92,17 @@ def lower_marks(model: ir.Model) -> tuple[Site, ...]:
             source = sources[node]
             assert source is not None
             found.append((name, "quantizer", source, value))
+        elif _role(node) == "choice":
+            _rename(value, f"{name}/choice")
+            boxes, candidates[name] = _chosen_from(value)
+            found.append((name, "choice", boxes, value))
         _remove(model.graph, node, value)
     model.graph.opset_imports.pop(DOMAIN, None)
-    return tuple(Site(name, role, _name(source), _name(result)) for name, role, source, result in found)
+    scores = {name: _name(value) for name, value in candidates.items()}
+    return tuple(
+        Site(name, role, _name(source), _name(result), scores.get(name, "") if role == "choice" else "")
+        for name, role, source, result in found
+    )
 
 
 def _barrier(graph: ir.Graph, mark: ir.Node, value: ir.Value, name: str) -> tuple[ir.Value, ir.Value]:
@@ -152,6 +166,20 @@ def _input_mark(codes: ir.Node) -> ir.Node:
             if not _is_mark(producer):
                 waiting.append(producer)
     raise ExportError(f"the quantizer of '{_site(codes)}' was folded away: its input does not depend on the model's")
+
+
+def _chosen_from(kept: ir.Value | None) -> tuple[ir.Value, ir.Value]:
+    """The boxes and the scores that a choice is made from: what `NonMaxSuppression` reads, two nodes back."""
+    scatter = None if kept is None else kept.producer()
+    assert scatter is not None
+    indices = scatter.inputs[1]
+    node = None if indices is None else indices.producer()
+    if node is None or node.op_type != "NonMaxSuppression":
+        raise ExportError("a choice among boxes was folded away: it does not depend on the model's input")
+    boxes, scores = node.inputs[:2]
+    assert boxes is not None
+    assert scores is not None
+    return boxes, scores
 
 
 def _is_mark(node: ir.Node) -> bool:

@@ -44,8 +44,9 @@ def codes_from(site: PackedSite, bits: Tensor, like: Tensor) -> Tensor:
 def lead_of(
     packed: Mapping[str, PackedSite], sites: Sequence[Site], values: Mapping[str, Tensor], free: Replay
 ) -> dict[str, Tensor]:
-    """The graph's codes by site, as far as it has them: from bits, or as they are."""
-    lead = {site.name: values[site.result] for site in sites if site.role == "quantizer" and site.result in values}
+    """The graph's codes by site, as far as it has them, from bits or as they are; and what its choices left."""
+    watched = [site for site in sites if site.role in ("quantizer", "choice")]
+    lead = {site.name: values[site.result] for site in watched if site.result in values}
     for name, site in packed.items():
         if site.bits in values:
             lead[name] = codes_from(site, values[site.bits], free.codes[name])
