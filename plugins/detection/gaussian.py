@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -30,7 +32,8 @@ def sample_offsets(outputs: Tensor, noise: float) -> Tensor:
     if noise > 0:
         sigma = (log_variance.clamp(-_LARGEST, _LARGEST) / 2).exp()
         mean = mean + noise * sigma * torch.randn_like(mean)
-    return mean.flatten(1, 2)
+    flat: Tensor = mean.flatten(1, 2)
+    return flat
 
 
 class GaussianOffsets(nn.Module):
@@ -60,9 +63,9 @@ class GaussianOffsets(nn.Module):
 
 def _doubled(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
     if isinstance(layer, nn.Conv2d):
-        kind = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        kind: Any = {name: getattr(layer, name) for name in ("kernel_size", "stride", "padding", "dilation")}
         wide: nn.Conv2d | nn.Linear = nn.Conv2d(
-            layer.in_channels, 2 * layer.out_channels, *kind, bias=layer.bias is not None
+            layer.in_channels, 2 * layer.out_channels, **kind, bias=layer.bias is not None
         )
     else:
         wide = nn.Linear(layer.in_features, 2 * layer.out_features, bias=layer.bias is not None)

@@ -57,7 +57,8 @@ def ssd_vgg16(
     )
     steps = [8, 16, 32, 64, 100, 300] if size == 300 else None
     boxes = DefaultBoxGenerator([[2], [2, 3], [2, 3], [2, 3], [2], [2]], scales=list(scales), steps=steps)
-    return SSD(trunk, boxes, (size, size), num_classes, **options)
+    detector: nn.Module = SSD(trunk, boxes, (size, size), num_classes, **options)
+    return detector
 
 
 def ssd_small(
@@ -91,7 +92,8 @@ def ssd_small(
     extra = Extra(last // 2, last, 2, 1)
     trunk = SSDTrunk(widths, units, source, stem_stride, extras=[extra] * (len(ratios) - 2))
     boxes = DefaultBoxGenerator([list(r) for r in ratios], scales=list(scales))
-    return SSD(trunk, boxes, (size, size), num_classes, **options)
+    detector: nn.Module = SSD(trunk, boxes, (size, size), num_classes, **options)
+    return detector
 
 
 class RPNUnitHead(nn.Module):
@@ -153,7 +155,7 @@ def fasterrcnn_c4(
         "box_batch_size_per_image": 256,
         "box_nms_thresh": 0.3,
     }
-    return FasterRCNN(
+    detector: nn.Module = FasterRCNN(
         trunk,
         min_size=min_size,
         max_size=max_size,
@@ -164,6 +166,7 @@ def fasterrcnn_c4(
         box_predictor=FastRCNNPredictor(head.out_channels, num_classes),
         **published | options,
     )
+    return detector
 
 
 def fasterrcnn_fpn(num_classes: int, depth: int = 18, **options: Any) -> nn.Module:
@@ -175,7 +178,9 @@ def fasterrcnn_fpn(num_classes: int, depth: int = 18, **options: Any) -> nn.Modu
         options: of torchvision's FasterRCNN, such as `min_size`.
 
     """
-    return FasterRCNN(_pyramid(depth, ("layer1", "layer2", "layer3", "layer4"), "pool"), num_classes, **options)
+    trunk = _pyramid(depth, ("layer1", "layer2", "layer3", "layer4"), "pool")
+    detector: nn.Module = FasterRCNN(trunk, num_classes, **options)
+    return detector
 
 
 def retinanet_fpn(num_classes: int, depth: int = 18, tower_norm: bool = True, **options: Any) -> nn.Module:
@@ -193,7 +198,8 @@ def retinanet_fpn(num_classes: int, depth: int = 18, tower_norm: bool = True, **
     anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
     norm = nn.BatchNorm2d if tower_norm else None
     head = RetinaNetHead(trunk.out_channels, anchors.num_anchors_per_location()[0], num_classes, norm_layer=norm)
-    return RetinaNet(trunk, num_classes, anchor_generator=anchors, head=head, **options)
+    detector: nn.Module = RetinaNet(trunk, num_classes, anchor_generator=anchors, head=head, **options)
+    return detector
 
 
 def _pyramid(depth: int, stages: Sequence[str], more: str) -> BackboneWithFPN:

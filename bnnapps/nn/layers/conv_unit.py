@@ -35,7 +35,8 @@ class ConvUnitParts(Parts):
         if wanted and not same and spec.downsample == "avgpool" and _keeps_size(conv):
             layers: list[nn.Module] = []
             if conv.stride != (1, 1):
-                layers.append(AvgPool2d(conv.stride, conv.stride, ceil_mode=True, count_include_pad=False))
+                stride = (conv.stride[0], conv.stride[1])
+                layers.append(AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False))
             layers.append(nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=False, **like))
             layers.append(nn.BatchNorm2d(conv.out_channels, **like))
             self.downsample = nn.Sequential(*layers)
