@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torchvision import models as zoo
-from torchvision.models import detection, get_model, get_model_weights
+from torchvision.models import detection, get_model, get_model_builder, get_model_weights
 
 from bnnapps.errors import BnnappsError, CheckpointError, HubError, RecipeError, nearest
 from bnnapps.plugins.detection.config import DetectorModel
@@ -95,6 +96,7 @@ def build_shape(shape: Shape) -> nn.Module:
     if shape.name not in known:
         who = "there is no detector" if shape.source == "name" else "torchvision has no detector"
         raise RecipeError(f"{shape.where}: {who} '{shape.name}'; the nearest are {nearest(shape.name, known)}")
+    _check_options(shape)
     try:
         if shape.source == "name":
             network: nn.Module = NETWORKS[shape.name](shape.classes + 1, **shape.options)
@@ -105,6 +107,29 @@ def build_shape(shape: Shape) -> nn.Module:
         reason = " ".join(str(problem).split())
         raise RecipeError(f"{shape.where} '{shape.name}' with options {shape.options}: {reason}") from None
     return _with_gaussian(network, shape)
+
+
+_CLASSES: dict[str, type[nn.Module]] = {
+    "ssd": detection.ssd.SSD,
+    "fasterrcnn": detection.FasterRCNN,
+    "retinanet": detection.RetinaNet,
+    "fcos": detection.FCOS,
+}
+"""What takes the options that a detector's function hands on, by how names begin."""
+
+
+def _check_options(shape: Shape) -> None:
+    """Raise `RecipeError` for an option that nobody would read: torchvision's classes pass unknown ones over."""
+    function = NETWORKS[shape.name] if shape.source == "name" else get_model_builder(shape.name)
+    kind = next(made for start, made in _CLASSES.items() if shape.name.startswith(start))
+    takers: list[Any] = [function, kind.__init__]
+    known = {n for f in takers for n, p in inspect.signature(f).parameters.items() if p.kind is not p.VAR_KEYWORD}
+    known -= {"self", "num_classes", "weights", "weights_backbone", "backbone"}
+    for key in shape.options:
+        if key not in known:
+            raise RecipeError(
+                f"model.options: '{shape.name}' has no option '{key}'; the nearest are {nearest(key, known)}"
+            )
 
 
 def _with_gaussian(network: nn.Module, shape: Shape) -> nn.Module:
