@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,18 @@ _TORCHVISION_DETECTORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """First layers (the first one of their backbone) and heads of torchvision's detectors, by class: the layers that put
 out scores and boxes."""
+
+_TORCHVISION_SEGMENTATION: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "FCN": (("backbone",), ("classifier.4", "aux_classifier.4")),
+    "DeepLabV3": (("backbone",), ("classifier.4", "aux_classifier.4")),
+    "LRASPP": (("backbone",), ("classifier.low_classifier", "classifier.high_classifier")),
+}
+"""Likewise of torchvision's segmentation networks: the layers that put out a score for each class."""
+_KNOWN = _TORCHVISION | _TORCHVISION_DETECTORS | _TORCHVISION_SEGMENTATION
+
+LAYER_ROLES = "layer_roles"
+"""An attribute in which a network names its first layers and its heads itself: `{"first": [...], "heads": [...]}`,
+dotted names of layers or of modules that hold them."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,9 @@ def find_roles(
 
 
 def _from_metadata(model: nn.Module) -> tuple[str, list[str], list[str]] | None:
+    own: Any = getattr(model, LAYER_ROLES, None)
+    if isinstance(own, Mapping):
+        return f"{type(model).__name__}.{LAYER_ROLES}", _listed(own.get("first")), _listed(own.get("heads"))
     of_mmdet = mmdet_roles(model)
     if of_mmdet is not None:
         return of_mmdet
@@ -105,8 +120,8 @@ def _from_metadata(model: nn.Module) -> tuple[str, list[str], list[str]] | None:
         return "timm pretrained_cfg", _listed(entries.get("first_conv")), _listed(entries.get("classifier"))
     if module == "torchvision":
         for kind in type(model).__mro__:
-            if kind.__name__ in _TORCHVISION | _TORCHVISION_DETECTORS:
-                first, heads = (_TORCHVISION | _TORCHVISION_DETECTORS)[kind.__name__]
+            if kind.__name__ in _KNOWN:
+                first, heads = _KNOWN[kind.__name__]
                 return f"torchvision's {kind.__name__}", list(first), list(heads)
     return None
 
