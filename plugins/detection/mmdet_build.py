@@ -16,6 +16,13 @@ from bnnapps.errors import HubError, MissingExtraError, RecipeError
 _SCOPES = ("mmdet", "mmcv", "mmengine")
 _LOADS = ("teacher_ckpt", "teacher_config", "pretrained", "custom_imports")
 """Keys behind which mmdet opens files that may hold code."""
+_NORMS = ("BN", "BN1d", "BN2d", "BN3d", "SyncBN", "MMSyncBN", "GN", "LN", "IN")
+"""Norms, which a config may freeze."""
+_NORM_EVAL = (
+    *("ResNet", "ResNetV1d", "ResNeXt", "ResNeSt", "Res2Net", "DetectoRS_ResNet", "DetectoRS_ResNeXt", "TridentResNet"),
+    *("RegNet", "HRNet", "Darknet", "ResLayer"),
+)
+"""Members whose norms do not learn from batches unless the config says `norm_eval: false`."""
 _ONE_CLASS = ("rpn_head",)
 _OTHER_CLASSES = ("semantic_head", "panoptic_head", "panoptic_fusion_head")
 """Members whose `num_classes` are not those of the boxes."""
@@ -72,17 +79,20 @@ def _is_pretrained(value: Any) -> bool:
     return isinstance(value, Mapping) and value.get("type") in ("Pretrained", "PretrainedInit")
 
 
-def unfrozen(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with nothing frozen in its backbone: for random weights, where frozen ones would stay random."""
-    found = dict(model)
-    backbone = found.get("backbone")
-    if isinstance(backbone, Mapping):
-        frozen = {"frozen_stages": -1, "norm_eval": False}
-        norm = backbone.get("norm_cfg")
-        found["backbone"] = dict(backbone) | {k: v for k, v in frozen.items() if k in backbone}
-        if isinstance(norm, Mapping) and norm.get("requires_grad") is False:
-            found["backbone"]["norm_cfg"] = dict(norm) | {"requires_grad": True}
-    return found
+def unfrozen(model: Any) -> Any:
+    """The config with no frozen stages and norms: for random weights, where frozen ones would stay random."""
+    if isinstance(model, Mapping):
+        found = {k: unfrozen(v) for k, v in model.items()}
+        if "frozen_stages" in found:
+            found["frozen_stages"] = -1
+        if "norm_eval" in found or found.get("type") in _NORM_EVAL:
+            found["norm_eval"] = False
+        if found.get("type") in _NORMS and found.get("requires_grad") is False:
+            found["requires_grad"] = True
+        return found
+    if isinstance(model, (list, tuple)):
+        return type(model)(unfrozen(v) for v in model)
+    return model
 
 
 def without_random_sizes(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -253,7 +253,7 @@ def test_changes_of_a_config_are_made_on_copies() -> None:
             "frozen_stages": 1,
             "norm_eval": True,
             "init_cfg": init,
-            "norm_cfg": {"requires_grad": False},
+            "norm_cfg": {"type": "BN", "requires_grad": False},
         },
         "rpn_head": {"num_classes": 1},
         "roi_head": {"bbox_head": [{"num_classes": 80}, {"num_classes": 80, "init_cfg": [init, {"type": "Normal"}]}]},
@@ -267,7 +267,7 @@ def test_changes_of_a_config_are_made_on_copies() -> None:
         "depth": 50,
         "frozen_stages": -1,
         "norm_eval": False,
-        "norm_cfg": {"requires_grad": True},
+        "norm_cfg": {"type": "BN", "requires_grad": True},
     }
     assert found["rpn_head"] == {"num_classes": 1}
     assert [head["num_classes"] for head in found["roi_head"]["bbox_head"]] == [3, 3]
