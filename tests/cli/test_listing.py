@@ -13,7 +13,7 @@ from bnnapps.recipe.load import shipped_recipes
 @pytest.mark.parametrize(
     ("what", "key", "names"),
     [
-        ("tasks", "task", ["classification", "text"]),
+        ("tasks", "task", ["classification", "detection", "segmentation", "text"]),
         ("methods", "method", [m.name for m in methods()]),
         ("recipes", "recipe", list(shipped_recipes())),
         ("models", "model", [m.name for m in models()]),
