@@ -156,10 +156,8 @@ def build_network(config: Mapping[str, Any], where: str = "model.mmdet") -> nn.M
     """
     require_mmdet()
     check_plain(config, where)
-    mmengine = importlib.import_module("mmengine")
-    registry = importlib.import_module("mmdet.registry")
     with _quiet():
-        importlib.import_module("mmdet.models")  # which registers them
+        mmengine, registry = _imported(where)
         try:
             with mmengine.DefaultScope.overwrite_default_scope("mmdet"):
                 network: nn.Module = registry.MODELS.build(mmengine.ConfigDict(_copied(config)))
@@ -176,6 +174,19 @@ def build_network(config: Mapping[str, Any], where: str = "model.mmdet") -> nn.M
         if hasattr(head, "predict_by_feat") and not hasattr(head, "loss_cls"):
             head.loss_cls = None
     return network
+
+
+def _imported(where: str) -> tuple[Any, Any]:
+    """mmengine, and the registry with all models of mmdet in it."""
+    try:
+        importlib.import_module("mmdet.models")
+        return importlib.import_module("mmengine"), importlib.import_module("mmdet.registry")
+    except (ImportError, OSError, AssertionError) as problem:
+        reason = " ".join(str(problem).split())[:200]
+        raise RecipeError(
+            f"{where}: mmdet is installed and cannot be imported ({reason}): onedl-mmcv must have been built for this "
+            "torch, and where libGL is missing opencv-python-headless must stand in place of opencv-python"
+        ) from None
 
 
 def _copied(value: Any) -> Any:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import importlib.util
 import math
 import pickle
@@ -238,6 +239,20 @@ def test_without_mmdet_the_error_says_what_to_install(monkeypatch: pytest.Monkey
         require_mmdet()
     with pytest.raises(MissingExtraError, match=r"pip install 'bnnapps\[mmdet\]'"):
         mmdet_detector("ssd300_coco", 2)
+
+
+@needs_mmdet
+def test_an_installation_that_does_not_fit_is_told_apart_from_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.import_module
+
+    def broken(name: str, package: str | None = None) -> Any:
+        if name == "mmdet.models":
+            raise ImportError("_ext.so: undefined symbol: _ZN3c10")
+        return real(name, package)
+
+    monkeypatch.setattr("bnnapps.plugins.detection.mmdet_build.importlib.import_module", broken)
+    with pytest.raises(RecipeError, match="cannot be imported .*undefined symbol.*built for this torch"):
+        mmdet_detector("retinanet_r18_fpn_1x_coco", 2, RETINA)
 
 
 def test_losses_are_summed_as_mmengine_sums_them() -> None:
