@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from bnnapps.errors import DataError
 from bnnapps.plugins.classification.augment import Normalize
@@ -106,7 +107,7 @@ def _sized(part: Part, size: Size | None, settings: SegmentationData) -> Part:
 
 def _cached(part: FileSet) -> ArraySet:
     """Every image and mask, decoded once."""
-    found = []
+    found: list[tuple[Tensor, Tensor]] = []
     for index, pair in enumerate(part.pairs):
         image, mask = part.at(index)
         if found and mask.shape != found[0][1].shape:

@@ -50,7 +50,8 @@ def overlaid(image: Tensor, mask: Tensor, colours: Colours) -> NDArray[np.uint8]
     table[IGNORE] = 235
     pixels = image.permute(1, 2, 0).numpy().astype(np.float64)
     paint = table[mask.numpy()]
-    return np.round((1 - _OPACITY) * pixels + _OPACITY * paint).astype(np.uint8)
+    mixed: NDArray[np.uint8] = np.round((1 - _OPACITY) * pixels + _OPACITY * paint).astype(np.uint8)
+    return mixed
 
 
 def overlay_sheet(

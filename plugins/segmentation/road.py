@@ -38,7 +38,8 @@ def road_scene(rng: np.random.Generator, height: int, width: int) -> tuple[NDArr
     x = vanishing point + shift t + bend (1 - t)^2, as wide as t; so lines meet at the horizon.
     """
     horizon = height * (0.3 + 0.2 * rng.random())
-    rows, columns = np.arange(height)[:, None] + 0.5, np.arange(width)[None, :] + 0.5
+    rows: Floats = np.arange(height, dtype=np.float64)[:, None] + 0.5
+    columns: Floats = np.arange(width, dtype=np.float64)[None, :] + 0.5
     depth = np.clip((rows - horizon) / (height - horizon), 0, 1)
     vanishing, shift = width * (0.3 + 0.4 * rng.random()), width * 0.5 * (rng.random() - 0.5)
     bend = width * 0.7 * (rng.random() - 0.5)

@@ -251,7 +251,7 @@ def test_an_installation_that_does_not_fit_is_told_apart_from_a_missing_one(monk
         return real(name, package)
 
     monkeypatch.setattr("bnnapps.plugins.detection.mmdet_build.importlib.import_module", broken)
-    with pytest.raises(RecipeError, match="cannot be imported .*undefined symbol.*built for this torch"):
+    with pytest.raises(RecipeError, match=r"cannot be imported .*undefined symbol.*built for this torch"):
         mmdet_detector("retinanet_r18_fpn_1x_coco", 2, RETINA)
 
 
