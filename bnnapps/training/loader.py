@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
+
+from bnnapps.errors import BnnappsError
+
+_LAST_LINE = re.compile(r"bnnapps\.errors\.\w+: (.+)")
 
 
 class EpochBatches(Sampler[list[int]]):
@@ -103,9 +108,15 @@ class EpochLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self.handed_out = self.batches.start
-        for batch in super().__iter__():
-            self.handed_out += 1
-            yield batch
+        try:
+            for batch in super().__iter__():
+                self.handed_out += 1
+                yield batch
+        except (BnnappsError, RuntimeError) as problem:
+            error = _error_of_worker(problem)
+            if error is None:
+                raise
+            raise error from None
 
     def state_dict(self) -> dict[str, int]:
         """Where the loader stands."""
@@ -115,3 +126,15 @@ class EpochLoader(DataLoader[Any]):
         """Go on from where the saved loader stood."""
         self.set_epoch(int(state["epoch"]))
         self.batches.start = self.handed_out = int(state["handed_out"])
+
+
+def _error_of_worker(problem: Exception) -> BnnappsError | None:
+    """One of our errors as it was raised in another process, where torch gives it back with the traceback as its text.
+
+    `None` for any other error. An error that torch cannot make again is a RuntimeError there.
+    """
+    lines = str(problem).splitlines()
+    found = _LAST_LINE.fullmatch(lines[-1]) if len(lines) > 1 else None
+    if found is None:
+        return None
+    return (type(problem) if isinstance(problem, BnnappsError) else BnnappsError)(found[1])

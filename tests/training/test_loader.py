@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import re
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._utils import ExceptionWrapper
 
+from bnnapps.errors import BnnappsError, DataError, MissingExtraError
 from bnnapps.training.loader import EpochBatches, EpochLoader
 
 
@@ -72,3 +77,47 @@ def test_a_restored_loader_hands_out_the_rest_of_the_epoch(size, batch_size, dat
 def test_without_shuffling_the_order_is_that_of_the_data():
     batches = EpochBatches(5, 2, 0, shuffle=False)
     assert list(batches) == [[0, 1], [2, 3], [4]]
+
+
+class Broken:
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index != 2:
+            return index
+        if not isinstance(self.error, ExceptionWrapper):
+            raise self.error
+        return self.error.reraise()
+
+
+def wrapped(error):
+    try:
+        raise error
+    except type(error):
+        return ExceptionWrapper(where="in DataLoader worker process 0")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (DataError("a.png is no mask: repair it"), DataError, "^a.png is no mask: repair it$"),
+        (MissingExtraError("scipy", "image", "SBD"), BnnappsError, r"^SBD needs the package 'scipy', .*\]'$"),
+        (ValueError("of a library"), ValueError, "Original Traceback"),
+        (RuntimeError("of a library"), RuntimeError, "Original Traceback"),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, Exception) else "",
+)
+def test_what_is_wrong_in_a_worker_is_said_in_one_line(error, expected, message):
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        list(EpochLoader(Broken(error), torch.tensor, 2, 0))
+    with pytest.raises(expected, match=message):
+        list(EpochLoader(Broken(wrapped(error)), torch.tensor, 2, 0))
+
+
+def test_a_worker_s_error_arrives():
+    with pytest.raises(DataError, match=r"^a\.png is no mask$"):
+        list(EpochLoader(Broken(DataError("a.png is no mask")), torch.tensor, 2, 0, workers=1))
