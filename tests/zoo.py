@@ -215,6 +215,7 @@ CASES = [
     if set(zoo.central) & set(covered(method, model))
     if model not in _WITH_ATTENTION or method in _STAND_INS or "conv" not in get_method(method).layers
     if model not in _OTHER_KINDS or method in _THOROUGH
+    if model == "mlp" or get_method(method).tasks != ("graphs",)
 ]
 EXPORTED = [(method, model) for method, model in CASES if model not in ("sequences", "upsampling")]
 

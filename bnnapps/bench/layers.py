@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bnnapps.errors import BnnappsError
 from bnnapps.nn.layers.matmul import Matmul
+from bnnapps.nn.layers.nonlinearity import Squash
 
 
 class NoSampleError(BnnappsError):
@@ -127,6 +128,7 @@ def _register_rows() -> None:
     register_sample("embedding", lambda s: Sample(nn.Embedding(s.rows, s.width), (_indices(s),)))
     register_sample("embedding_bag", lambda s: Sample(nn.EmbeddingBag(s.rows, s.width), (_indices(s),)))
     register_sample("gelu", lambda s: Sample(nn.GELU(), (_tokens(s),)))
+    register_sample("squash", lambda s: Sample(Squash(), (_tokens(s),)))
     register_sample("matmul", lambda s: Sample(Matmul(), (_tokens(s), _tokens(s).transpose(1, 2).contiguous())))
     for name in ("RNN", "LSTM", "GRU"):
         layer: Any = getattr(nn, name)

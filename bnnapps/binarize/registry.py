@@ -41,7 +41,7 @@ from bnnapps.nn.layers.conv_unit import BinaryConvUnit
 from bnnapps.nn.layers.hf_attention import is_hf_attention
 from bnnapps.nn.layers.hf_conv1d import is_hf_conv1d
 from bnnapps.nn.layers.matmul import Matmul
-from bnnapps.nn.layers.nonlinearity import ReplacedNonlinearity
+from bnnapps.nn.layers.nonlinearity import ReplacedNonlinearity, Squash
 from bnnapps.nn.layers.pyg_linear import is_pyg_linear
 from bnnapps.nn.layers.residual_block import ResidualBlock, is_residual_block
 from bnnapps.nn.layers.scaled_embedding import BinaryScaledEmbedding, is_scaled_embedding
@@ -217,6 +217,16 @@ def _register() -> None:
             slot="nonlinearity",
             matches=_is_gelu,
             describes="GELU, to be replaced by ReLU",
+        )
+    )
+    register_layer_type(
+        LayerType(
+            key="squash",
+            twin=ReplacedNonlinearity,
+            spec=NonlinearitySpec,
+            slot="nonlinearity",
+            matches=_computes_as(Squash),
+            describes="bnnapps.nn.Squash: tanh in a float model of your own, a sign in a binary one",
         )
     )
     register_layer_type(

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from bnnapps.binarize.registry import type_of
+from bnnapps.binarize.roles import LAYER_ROLES
 from bnnapps.binarize.rules import Rule
 from bnnapps.methods.method import get_method
 
@@ -30,6 +31,31 @@ def convolutional(method: str) -> Targets:
         chosen = [Rule(types=kinds, use=method)]
         shortcuts = Rule(match="re:(.*\\.)?downsample\\..*", keep="shortcuts stay real")
         return chosen + _useful(model, shortcuts)
+
+    return rules
+
+
+def graph(method: str, nonlinearity: bool = False, binary_embedding: bool = False) -> Targets:
+    """Every linear layer, inside the convolutions of PyTorch Geometric too.
+
+    Args:
+        method: the name to use.
+        nonlinearity: each `bnnapps.nn.Squash` becomes a sign.
+        binary_embedding: features stay real, but for the final embedding, which the heads multiply with real weights
+            (BGN). Heads are those that the network names (`layer_roles`), else its last linear layer.
+
+    """
+
+    def rules(model: nn.Module) -> list[Rule]:
+        kinds = _present(model, "linear", "pyg.Linear")
+        more = _present(model, "squash", otherwise=()) if nonlinearity else []
+        if not binary_embedding:
+            return [Rule(types=kinds + more, use=method)]
+        layers = [n for n, m in model.named_modules() if (t := type_of(m)) is not None and t.key in kinds]
+        roles: Any = getattr(model, LAYER_ROLES, {})
+        heads = [n for n in layers if n in roles.get("heads", ())] or layers[-1:]
+        found = [Rule(types=kinds, use={"method": method, "activation": None})] if len(layers) > len(heads) else []
+        return found + [Rule(match=n, use={"method": method, "weight": None}) for n in heads]
 
     return rules
 

@@ -23,6 +23,7 @@ from bnnapps.nn.layers import (
     BinaryRNN,
     BinaryRNNCell,
     Matmul,
+    Squash,
 )
 from bnnapps.nn.nonlinearities import Maxout, RPReLU
 from bnnapps.nn.packed import kernels
@@ -75,6 +76,7 @@ __all__ = [
     "NonlinearitySpec",
     "RPReLU",
     "Scheduled",
+    "Squash",
     "WeightBinarizer",
     "WeightSpec",
     "functional",

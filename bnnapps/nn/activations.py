@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnnapps.nn import functional as BF
@@ -98,13 +99,20 @@ class ActivationBinarizer(nn.Module):
         codes = self.estimator(x, BF.step if spec.unsigned else BF.sign)
         if self.noise is not None and self.training:
             return Codes(codes + self.noise(x))
+        if self._drops:
+            return Codes(F.dropout(codes, spec.dropout), self._row_scale(x))
         return Codes(codes, self._row_scale(x), kind)
 
     @property
     def gives_bits(self) -> bool:
         """Whether the codes of the moment take one bit, and one scale is all that goes with them."""
         spec = self.spec
-        return spec.bits == 1 and spec.scale not in ("uniform", "affine") and not (spec.noise and self.training)
+        moves = (spec.noise and self.training) or self._drops
+        return spec.bits == 1 and spec.scale not in ("uniform", "affine") and not moves
+
+    @property
+    def _drops(self) -> bool:
+        return self.training and self.spec.dropout > 0
 
     def compared(self, x: Tensor) -> tuple[BF.Compared, Tensor | None]:
         """The codes as what they were made from (`BF.Compared`), and the scale; for one that `gives_bits`.

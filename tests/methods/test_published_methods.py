@@ -14,10 +14,21 @@ import bnnapps
 from bnnapps.binarize import Rule
 from bnnapps.errors import BinarizeError
 from bnnapps.methods import get_method, methods
+from bnnapps.nn import Squash
 from bnnapps.nn.spec import AttentionSpec, BlockSpec, ConvSpec, EmbeddingSpec, LinearSpec, MatmulSpec, NonlinearitySpec
 
 # method, slot, dotted field, published value
 COMPOSITION: list[tuple[str, str, str, Any]] = [
+    ("bigcn", "linear", "weight.scale_gradient", "full"),
+    ("bigcn", "linear", "weight.scale_over", "filter"),
+    ("bigcn", "linear", "activation.scale", "input_map"),
+    ("bigcn", "linear", "input_gradient", "plain"),
+    ("bgn", "linear", "weight.scale", "none"),
+    ("binarygnn", "linear", "weight.constraint", "clip"),
+    ("binarygnn", "linear", "weight.scale", "none"),
+    ("binarygnn", "linear", "output.scale", "channel"),
+    ("binarygnn", "linear", "output.initial", "one"),
+    ("binarygnn", "nonlinearity", "becomes", "sign"),
     ("bnn", "conv", "weight.scale", "none"),
     ("bnn", "conv", "weight.estimator.name", "identity"),
     ("bnn", "conv", "weight.constraint", "clip"),
@@ -303,6 +314,26 @@ def test_gelu_becomes_relu_forward_and_backward() -> None:
     assert isinstance(model[1], nn.GELU)
     assert type(bnnapps.restore(model)[1]) is nn.GELU  # type: ignore[index]
     assert model[1].approximate == "tanh"
+
+
+def test_squash_becomes_a_sign_forward_and_backward() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), Squash(), nn.Linear(4, 4), nn.Tanh())
+    x = torch.tensor([-2.0, -0.5, -0.0, 0.5], requires_grad=True)
+    assert torch.equal(model[1](x), x.tanh())
+    bnnapps.binarize(model, "binarygnn")
+    assert [type(m).__name__ for m in model] == ["BinaryLinear", "BinarySquash", "Linear", "Tanh"]
+    y = model[1](x)
+    assert y.tolist() == [-1, -1, 1, 1]
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [0, 1, 1, 1]
+    assert type(bnnapps.restore(model)[1]) is Squash  # type: ignore[index]
+
+
+def test_bgn_reads_a_binary_embedding_with_a_real_head() -> None:
+    plan = bnnapps.plan(nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 6), nn.Linear(6, 2)), "bgn")
+    found = [(e.spec.weight is not None, e.spec.activation is not None) for e in plan.entries]
+    assert found == [(True, False), (True, False), (False, True)]
 
 
 def test_a_method_says_what_is_missing_from_the_model() -> None:

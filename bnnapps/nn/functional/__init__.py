@@ -22,6 +22,7 @@ from bnnapps.nn.functional.on_bits import (
     linear_of_bits,
     pack_filters,
 )
+from bnnapps.nn.functional.plain import plain_linear
 from bnnapps.nn.functional.recu import (
     laplace_quantile,
     rectified,
@@ -91,6 +92,7 @@ __all__ = [
     "pack_bits",
     "pack_filters",
     "pack_signs",
+    "plain_linear",
     "polynomial_derivative",
     "positive",
     "power_of_two",

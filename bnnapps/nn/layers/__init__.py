@@ -11,7 +11,7 @@ from bnnapps.nn.layers.hf_conv1d import BinaryHFConv1D
 from bnnapps.nn.layers.linear import BinaryLinear
 from bnnapps.nn.layers.matmul import BinaryMatmul, Matmul
 from bnnapps.nn.layers.multihead_attention import BinaryMultiheadAttention
-from bnnapps.nn.layers.nonlinearity import ReplacedNonlinearity
+from bnnapps.nn.layers.nonlinearity import ReplacedNonlinearity, Squash
 from bnnapps.nn.layers.pyg_linear import BinaryPyGLinear
 from bnnapps.nn.layers.recurrent import BinaryGRU, BinaryLSTM, BinaryRNN
 from bnnapps.nn.layers.recurrent_cell import BinaryGRUCell, BinaryLSTMCell, BinaryRNNCell
@@ -49,4 +49,5 @@ __all__ = [
     "Parts",
     "ReplacedNonlinearity",
     "ResidualBlock",
+    "Squash",
 ]

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from bnnapps.nn.activations import ActivationBinarizer
 from bnnapps.nn.codes import Codes, combined, linear, rescale
-from bnnapps.nn.functional import Compared, disable_compiler, linear_codes, linear_of_bits, quantize_gradient
+from bnnapps.nn.functional import (
+    Compared,
+    disable_compiler,
+    linear_codes,
+    linear_of_bits,
+    plain_linear,
+    quantize_gradient,
+)
 from bnnapps.nn.layers.base import Parts, device_dtype
 from bnnapps.nn.output import OutputScale
 from bnnapps.nn.packed import packed_weight, takes
@@ -32,6 +39,7 @@ class LinearParts(Parts):
             None if spec.output is None else OutputScale(spec.output, weight, channels, positions=-1 - channel_dim)
         )
         self.gradient_bits = spec.gradient_bits
+        self.plain = spec.input_gradient == "plain"
 
     def operands(self, x: Tensor, weight: Tensor, offsets: bool = False) -> tuple[Codes, Codes]:
         """Both operands of the product; without `offsets`, one that has an offset comes as real values."""
@@ -53,13 +61,26 @@ class LinearParts(Parts):
     def project(self, x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
         """s (codes(x) @ codes(W)^T) + bias: (..., in) -> (..., out), for a latent weight W, (out, in)."""
         inner = bias if self.output is None else None
-        if x.dim() > 0 and x.shape[-1] == matrix.shape[1] and self._linear_on_bits(x, matrix):
+        if self.plain and torch.is_grad_enabled():
+            result = self._project_plainly(x, matrix)
+            result = result if inner is None else result + inner
+        elif x.dim() > 0 and x.shape[-1] == matrix.shape[1] and self._linear_on_bits(x, matrix):
             result = self._project_bits(x, matrix, inner)
         else:
             left, right = self.operands(x, matrix, offsets=True)
             result = linear(left, right, inner)
         result = self.finish(result, x)
         return result if inner is bias or bias is None else result + bias
+
+    def _project_plainly(self, x: Tensor, matrix: Tensor) -> Tensor:
+        """The product, whose input gets its gradient without the scales."""
+        left, right = self.operands(x, matrix)
+        scale = None if right.scale is None else right.scale.reshape(1, -1)
+        if left.scale is not None:
+            rows = left.scale if left.scale.numel() == 1 else _rows(left.scale.expand(*x.shape[:-1], 1))
+            scale = rows if scale is None else rows * scale
+        result = plain_linear(_rows(left.codes), right.codes, scale)
+        return result.view(*x.shape[:-1], matrix.shape[0])
 
     def _linear_on_bits(self, x: Tensor, matrix: Tensor) -> bool:
         """Whether the kernels take it; a scale for each row is multiplied outside of them."""

@@ -14,13 +14,18 @@ def operands_only(spec: LinearSpec, kind: str) -> None:
         kind: of layer, as a message calls it ("a bilinear layer", "'decoder', a bilinear layer,").
 
     Raises:
-        BinarizeError: the record has an output scale, or rounds the gradient.
+        BinarizeError: the record has an output scale, rounds the gradient, or changes that of the input.
 
     """
     if spec.output is not None:
         raise BinarizeError(
             f"{kind} has no output scale, but output.scale is '{spec.output.scale}': set output to null for it, or "
             "keep it"
+        )
+    if spec.input_gradient != "scaled":
+        raise BinarizeError(
+            f"{kind} has no gradient of its own for its input, but input_gradient is '{spec.input_gradient}': set it "
+            "to 'scaled' for it, or keep it"
         )
     if spec.gradient_bits < 32:
         raise BinarizeError(

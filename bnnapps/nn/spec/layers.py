@@ -21,6 +21,19 @@ class LinearSpec(Record):
     output: OutputSpec | None = None
     gradient_bits: int = Field(default=32, ge=1, le=32)
     """The gradient of the result is rounded to so many bits, with noise (DoReFa); 32 leaves it as it is."""
+    input_gradient: Literal["scaled", "plain"] = "scaled"
+    """With G the gradient of the result and s the product of both scales, the codes of the input get (s G) @ codes(W),
+    or (`plain`, Bi-GCN) G @ codes(W)."""
+
+    @model_validator(mode="after")
+    def _plain_needs_codes(self) -> LinearSpec:
+        if self.input_gradient == "plain":
+            for name, part in (("weight", self.weight), ("activation", self.activation)):
+                if part is None:
+                    raise ValueError(f"input_gradient is 'plain', but {name} stays real: drop it, or binarize both")
+                if part.scale == "affine":
+                    raise ValueError(f"input_gradient is 'plain', but {name}.scale is 'affine', which has an offset")
+        return self
 
 
 class ConvSpec(LinearSpec):
@@ -33,6 +46,12 @@ class ConvSpec(LinearSpec):
     def _pad_is_a_code(self) -> ConvSpec:
         if self.pad_value == -1 and self.activation is not None and self.activation.unsigned:
             raise ValueError("pad_value is -1, which is no code of an unsigned activation: use 0 or 1")
+        return self
+
+    @model_validator(mode="after")
+    def _gradient_is_scaled(self) -> ConvSpec:
+        if self.input_gradient == "plain":
+            raise ValueError("input_gradient is 'plain', which only linear layers have: leave it at 'scaled'")
         return self
 
 
@@ -76,9 +95,10 @@ class AttentionSpec(Record):
 
 
 class NonlinearitySpec(Record):
-    """A smooth activation function that becomes another one (BiT: GELU becomes ReLU)."""
+    """A smooth activation function that becomes another one (BiT: GELU becomes ReLU; binary_gnn: tanh becomes sign)."""
 
-    becomes: Literal["relu"] = "relu"
+    becomes: Literal["relu", "sign"] = "relu"
+    """`sign` has the clipped gradient: 1 where |x| <= 1."""
 
 
 class MatmulSpec(Record):

@@ -124,6 +124,9 @@ class ActivationSpec(Record):
     learned levels (AdaBin); `input_map`: XNOR-Net's K; `sample`: the mean |x| of each sample."""
     noise: bool = False
     """A small network adds to the codes in training, less and less (FDA)."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability that a code is 0 in training, the others times 1 / (1 - p) (Bi-GCN). Dropped before its sign, a value
+    would only become +1."""
     estimator: EstimatorSpec = EstimatorSpec()
 
     _estimator = field_validator("estimator", mode="before")(_by_name)
@@ -142,6 +145,9 @@ class ActivationSpec(Record):
             raise ValueError("scale 'affine' learns both of its levels, so unsigned must be false")
         if self.noise and self.scale != "none":
             raise ValueError(f"noise is added to plain signs, so scale must be 'none', not '{self.scale}'")
+        if self.dropout and (self.noise or self.scale not in ("none", "input_map", "sample")):
+            what = "noise is true" if self.noise else f"scale is '{self.scale}'"
+            raise ValueError(f"dropout drops plain signs, but {what}: drop one of them")
         return self
 
 

@@ -1,0 +1,51 @@
+"""A product of codes whose input gets a gradient without the scales (Bi-GCN)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnnapps.nn.functional.autograd import call
+
+
+class _PlainInput(torch.autograd.Function):
+    """Keeps both operands as bytes where they are small integers; dropped codes are scaled, and stay floats."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, scale: Tensor | None) -> Tensor:
+        ctx.save_for_backward(_kept(x), _kept(w), scale)
+        result = x @ w.t()
+        return result if scale is None else result.mul_(scale)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, w, scale = ctx.saved_tensors
+        (grad,) = grads
+        x_grad = grad @ w.to(grad.dtype) if ctx.needs_input_grad[0] else None
+        w_grad = None
+        if ctx.needs_input_grad[1]:
+            w_grad = (grad if scale is None else grad * scale).t() @ x.to(grad.dtype)
+        return x_grad, w_grad, None
+
+
+def _kept(codes: Tensor) -> Tensor:
+    small = codes.detach().to(torch.int8)
+    return small if torch.equal(small.to(codes.dtype), codes.detach()) else codes
+
+
+def plain_linear(x: Tensor, w: Tensor, scale: Tensor | None) -> Tensor:
+    """scale * (x @ w^T), with a gradient for x that leaves the scale out.
+
+    With G the gradient of the result: dL/dx = G @ w, and dL/dw = (G scale)^T @ x. So the released code of Bi-GCN (Wang
+    et al., CVPR 2021) has it, where x and w are codes; the chain rule would give dL/dx = (G scale) @ w.
+
+    Args:
+        x: (rows, in).
+        w: (out, in).
+        scale: broadcast to (rows, out), a constant; `None` is 1.
+
+    """
+    return call(_PlainInput, x, w, None if scale is None else scale.detach())
