@@ -1,0 +1,1 @@
+"""Clouds of points: classes, parts and scenes, with BiPointNet and others."""
