@@ -186,6 +186,12 @@ def _conv_unit(s: Size) -> Sample:
     return Sample(_of("bnnapps.nn.blocks", "ConvUnit")(s.channels, s.channels), (_maps(2, s),))
 
 
+def _conv_module(s: Size) -> Sample:
+    return Sample(
+        _of("mmcv.cnn", "ConvModule")(s.channels, s.channels, 3, padding=1, norm_cfg={"type": "BN"}), (_maps(2, s),)
+    )
+
+
 def _of(module: str, name: str) -> Any:
     """A class of another package."""
     try:
@@ -205,3 +211,4 @@ register_sample("timm.Attention", _timm_attention)
 register_sample("torchvision.ShiftedWindowAttention", _shifted_window)
 register_sample("residual_block", _block)
 register_sample("conv_unit", _conv_unit)
+register_sample("conv_module", _conv_module)

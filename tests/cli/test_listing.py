@@ -11,19 +11,21 @@ from bnnapps.recipe.load import shipped_recipes
 
 
 @pytest.mark.parametrize(
-    ("what", "key", "names"),
+    ("what", "key", "expected"),
     [
-        ("tasks", "task", ["classification", "detection", "segmentation", "text"]),
-        ("methods", "method", [m.name for m in methods()]),
-        ("recipes", "recipe", list(shipped_recipes())),
-        ("models", "model", [m.name for m in models()]),
-        ("layers", "type", [t.key for t in layer_types().values()]),
-        ("losses", "loss", [loss.name for loss in losses()]),
+        ("tasks", "task", lambda: ["classification", "detection", "segmentation", "text"]),
+        ("methods", "method", lambda: [m.name for m in methods()]),
+        ("recipes", "recipe", lambda: list(shipped_recipes())),
+        ("models", "model", lambda: [m.name for m in models()]),
+        ("layers", "type", lambda: [t.key for t in layer_types().values()]),
+        ("losses", "loss", lambda: [loss.name for loss in losses()]),
     ],
+    ids=["tasks", "methods", "recipes", "models", "layers", "losses"],
 )
-def test_a_list_names_everything(what, key, names):
+def test_a_list_names_everything(what, key, expected):
     found = call("list", what, "--json")
     assert (found.code, found.err) == (0, "")
+    names = expected()  # once the command has loaded the plugins
     assert [row[key] for row in found.json] == names
     assert all(isinstance(value, str) for row in found.json for value in row.values())
     table = call("list", what)

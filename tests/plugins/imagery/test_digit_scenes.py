@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -70,6 +71,7 @@ def test_photographs_as_grounds(tmp_path, monkeypatch):
     data = tmp_path / "skimage" / "data"
     data.mkdir(parents=True)
     (tmp_path / "skimage" / "__init__.py").write_text("raise RuntimeError('must not be imported')")
+    monkeypatch.delitem(sys.modules, "skimage", raising=False)  # as in a process that has not imported it
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DataError, match=r"needs brick\.png of the package scikit-image"):
         digit_scenes("dev", 1, 64, backgrounds="photographs")
