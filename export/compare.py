@@ -66,7 +66,11 @@ def _differences(a: Tensor, b: Tensor) -> Tensor:
 
 
 def argmax_agreement(a: Tensor, b: Tensor) -> float | None:
-    """The share of rows (along the last dimension) whose largest entry is in the same place; `None` for one column."""
-    if not a.is_floating_point() or a.dim() < 2 or a.shape[-1] < 2 or a.shape != b.shape or not a.numel():
+    """The share of rows whose largest entry is in the same place; `None` for one column.
+
+    A row lies along the last dimension; in a map (N, C, H, W) along C, so that it is a pixel with its scores.
+    """
+    axis = 1 if a.dim() == 4 else -1
+    if not a.is_floating_point() or a.dim() < 2 or a.shape[axis] < 2 or a.shape != b.shape or not a.numel():
         return None
-    return float((a.argmax(-1) == b.argmax(-1)).double().mean())
+    return float((a.argmax(axis) == b.argmax(axis)).double().mean())

@@ -70,3 +70,13 @@ def test_argmax_agreement_is_the_share_of_rows() -> None:
     b = torch.tensor([[2.0, 1.0], [3.0, 1.0], [0.0, 5.0], [1.0, 0.0]])
     assert argmax_agreement(a, b) == 0.75
     assert argmax_agreement(a[:, :1], b[:, :1]) is None
+
+
+def test_argmax_agreement_of_maps_is_the_share_of_pixels() -> None:
+    a = torch.zeros(1, 3, 2, 2)
+    a[0, 1] = 1.0  # class 1 everywhere; every line of the map is constant
+    b = a.clone()
+    b[0, 2, 0, 0] = 2.0
+    assert argmax_agreement(a, b) == 0.75
+    assert argmax_agreement(a, a + 1e-7 * torch.rand(a.shape, generator=torch.Generator().manual_seed(0))) == 1.0
+    assert argmax_agreement(a[:, :1], b[:, :1]) is None
