@@ -109,12 +109,13 @@ def _jpeg(pixels: NDArray[np.uint8]) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-def class_table(matrix: Tensor, classes: Sequence[str]) -> str:
-    """IoU, share of the pixels, precision and recall of each class, as an HTML table with bars.
+def class_table(matrix: Tensor, classes: Sequence[str], images: int) -> str:
+    """IoU, share of the pixels, precision and recall of each class, as an HTML table with bars; below it their mean.
 
     Args:
         matrix: the confusion matrix, (C, C).
         classes: their names.
+        images: how many it is of.
 
     """
     overlap, counts, hits = intersection_over_union(matrix), matrix.double(), matrix.diagonal().double()
@@ -135,7 +136,10 @@ def class_table(matrix: Tensor, classes: Sequence[str]) -> str:
         )
         rows += f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
     head = "".join(f"<th>{name}</th>" for name in ("class", "IoU", "share of pixels", "precision", "recall"))
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    there = counts.sum(1) > 0
+    mean, right = float(overlap[there].mean()), float(hits.sum() / counts.sum())
+    remark = f"Mean IoU {mean:.1%}, pixel accuracy {right:.1%}, over {images} dev images."
+    return f'<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p class="remark">{remark}</p>'
 
 
 _BAR = "background:var(--series-1);margin-right:.45rem;border-radius:2px"

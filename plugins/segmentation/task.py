@@ -191,7 +191,7 @@ class SegmentationTask(Task):
         matrix = each.sum(0)
         return [
             Section("Masks, from the worst dev image to the best", sheet),
-            Section("Overlap of each class", class_table(matrix, self.classes)),
+            Section("Overlap of each class", class_table(matrix, self.classes, len(part))),
             Section("Confusion of pixels", confusion_picture(matrix, self.classes)),
         ]
 

@@ -268,9 +268,10 @@ def test_the_sheet_escapes_names_and_keeps_large_images_small() -> None:
 
 def test_the_table_has_each_class() -> None:
     matrix = torch.tensor([[8, 2, 0], [0, 10, 0], [0, 0, 0]])
-    found = class_table(matrix, ["sky", "road", "car"])
+    found = class_table(matrix, ["sky", "road", "car"], 7)
     assert "80.0%" in found  # sky: 8 of 10 found
     assert "83.3%" in found  # road: 10 of the 12 that were called so
     assert "not in the dev masks" in found
+    assert "Mean IoU 81.7%, pixel accuracy 90.0%, over 7 dev images." in found  # of 8/10 and 10/12
     assert confusion_picture(torch.zeros(30, 30), [str(i) for i in range(30)]) == ""
     assert "<svg" in confusion_picture(matrix, ["sky", "road", "car"])
