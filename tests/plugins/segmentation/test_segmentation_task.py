@@ -175,7 +175,7 @@ def test_a_teacher_of_a_file(tmp_path: Path) -> None:
 TWO_STAGES = {"steps": 2, "stages": [{"name": "float", "binarize": False}, {"name": "binary", "init": "float"}]}
 
 
-def test_a_run_shows_masks_of_both_networks(tmp_path: Path) -> None:
+def test_a_run_shows_masks_of_both_networks(tmp_path: Path, monkeypatch: Any) -> None:
     recipe = recipe_of(train=TWO_STAGES)
     result = run_recipe(recipe, tmp_path / "run", QUIET)
     assert [s["stage"] for s in result["stages"]] == ["float", "binary"]
@@ -190,6 +190,7 @@ def test_a_run_shows_masks_of_both_networks(tmp_path: Path) -> None:
     assert task.example_inputs().shape == (4, 3, 32, 48)
     facts = json.loads((tmp_path / "run" / "assets" / "task.json").read_text())
     assert (facts["classes"], facts["ignore"], facts["height"]) == (["rest", "road", "car"], 255, 32)
+    monkeypatch.setattr("bnnapps.training.runner.refresh_report", lambda folder: None)  # as before, and slow
     second = run_recipe(recipe, tmp_path / "again", QUIET)
     other = open_run(tmp_path / "again")[1]
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
@@ -200,12 +201,20 @@ class StopError(Exception):
     pass
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, dict[str, torch.Tensor]]:
+    """A recipe, and the weights that it ends with."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    recipe = recipe_of(train={"steps": 4, "checkpoint_every": 1}, augment="scale_crop", crop=[32, 32], color_jitter=0.1)
+    run_recipe(recipe, folder, QUIET)
+    return recipe, open_run(folder)[1].state_dict()
+
+
 @pytest.mark.parametrize("at", [1, 3])
-def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(at: int, tmp_path: Path, monkeypatch: Any) -> None:
-    train = {"steps": 4, "checkpoint_every": 1}
-    recipe = recipe_of(train=train, augment="scale_crop", crop=[32, 32], color_jitter=0.1)
-    run_recipe(recipe, tmp_path / "whole", QUIET)
-    expected = open_run(tmp_path / "whole")[1].state_dict()
+def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(
+    at: int, unbroken: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    recipe, expected = unbroken
     from bnnapps.plugins.segmentation.module import SegmentationModule
 
     steps = SegmentationModule.training_step
@@ -218,14 +227,16 @@ def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(at: int, tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(SegmentationModule, "training_step", killed)
         with pytest.raises(StopError):
-            run_recipe(recipe, tmp_path / "broken", QUIET)
-    run_recipe(recipe, tmp_path / "broken", QUIET, resume=True)
-    found = open_run(tmp_path / "broken")[1].state_dict()
+            run_recipe(recipe, tmp_path, QUIET)
+    monkeypatch.setattr("bnnapps.training.runner.refresh_report", lambda folder: None)  # as before, and slow
+    run_recipe(recipe, tmp_path, QUIET, resume=True)
+    found = open_run(tmp_path)[1].state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(v, expected[k]) for k, v in found.items())
 
 
-def test_a_run_on_files(tmp_path: Path) -> None:
+def test_a_run_on_files(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("bnnapps.training.runner.refresh_report", lambda folder: None)  # as above, and slow
     root = write_camvid(tmp_path / "camvid")
     recipe = recipe_of(
         source="camvid", root=str(root), train_size=None, dev_size=None, batch_size=2, cache=False, workers=1
