@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.errors import BnnappsError
+from bnnapps.nn.layers.aggregation import Aggregation
 from bnnapps.nn.layers.matmul import Matmul
-from bnnapps.nn.layers.nonlinearity import Squash
+from bnnapps.nn.layers.nonlinearity import Rectifier, Squash
 
 
 class NoSampleError(BnnappsError):
@@ -129,6 +130,8 @@ def _register_rows() -> None:
     register_sample("embedding_bag", lambda s: Sample(nn.EmbeddingBag(s.rows, s.width), (_indices(s),)))
     register_sample("gelu", lambda s: Sample(nn.GELU(), (_tokens(s),)))
     register_sample("squash", lambda s: Sample(Squash(), (_tokens(s),)))
+    register_sample("rectifier", lambda s: Sample(Rectifier(), (_tokens(s),)))
+    register_sample("aggregation", lambda s: Sample(Aggregation(), (_tokens(s),)))
     register_sample("matmul", lambda s: Sample(Matmul(), (_tokens(s), _tokens(s).transpose(1, 2).contiguous())))
     for name in ("RNN", "LSTM", "GRU"):
         layer: Any = getattr(nn, name)
@@ -166,6 +169,11 @@ def _hf_conv1d(s: Size) -> Sample:
 
 def _pyg_linear(s: Size) -> Sample:
     return Sample(_of("torch_geometric.nn", "Linear")(s.width, s.width), (_tokens(s),))
+
+
+def _pyg_aggregation(s: Size) -> Sample:
+    index = torch.arange(s.length) // 8
+    return Sample(_of("torch_geometric.nn.aggr", "MaxAggregation")(), (torch.randn(s.length, s.width), index))
 
 
 def _timm_attention(s: Size) -> Sample:
@@ -207,6 +215,7 @@ register_sample("multihead_attention", _self_attention)
 register_sample("hf.SelfAttention", _hf_attention)
 register_sample("hf.Conv1D", _hf_conv1d)
 register_sample("pyg.Linear", _pyg_linear)
+register_sample("pyg.Aggregation", _pyg_aggregation)
 register_sample("timm.Attention", _timm_attention)
 register_sample("torchvision.ShiftedWindowAttention", _shifted_window)
 register_sample("residual_block", _block)

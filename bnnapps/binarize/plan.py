@@ -23,7 +23,7 @@ from bnnapps.validation import validated
 
 FORMAT = 1
 
-WEIGHTLESS = ("nonlinearity", "block")
+WEIGHTLESS = ("nonlinearity", "block", "aggregation")
 """Slots of what holds no weights of its own, and so is no first or last layer."""
 
 

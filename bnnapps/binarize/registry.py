@@ -10,6 +10,8 @@ from torch import nn
 
 from bnnapps.nn.blocks.conv_unit import ConvUnit
 from bnnapps.nn.layers import (
+    Aggregation,
+    BinaryAggregation,
     BinaryBilinear,
     BinaryConv1d,
     BinaryConv2d,
@@ -28,12 +30,14 @@ from bnnapps.nn.layers import (
     BinaryLSTMCell,
     BinaryMatmul,
     BinaryMultiheadAttention,
+    BinaryPyGAggregation,
     BinaryPyGLinear,
     BinaryRNN,
     BinaryRNNCell,
     BinaryShiftedWindowAttention,
     BinaryTimmAttention,
 )
+from bnnapps.nn.layers.aggregation import is_pyg_aggregation
 from bnnapps.nn.layers.base import Twin
 from bnnapps.nn.layers.conv_module import BinaryConvModule, is_conv_module
 from bnnapps.nn.layers.conv_same import BinaryConv2dSame, is_conv2d_same
@@ -41,13 +45,14 @@ from bnnapps.nn.layers.conv_unit import BinaryConvUnit
 from bnnapps.nn.layers.hf_attention import is_hf_attention
 from bnnapps.nn.layers.hf_conv1d import is_hf_conv1d
 from bnnapps.nn.layers.matmul import Matmul
-from bnnapps.nn.layers.nonlinearity import ReplacedNonlinearity, Squash
+from bnnapps.nn.layers.nonlinearity import Rectifier, ReplacedNonlinearity, Squash
 from bnnapps.nn.layers.pyg_linear import is_pyg_linear
 from bnnapps.nn.layers.residual_block import ResidualBlock, is_residual_block
 from bnnapps.nn.layers.scaled_embedding import BinaryScaledEmbedding, is_scaled_embedding
 from bnnapps.nn.layers.shifted_window import is_shifted_window_attention
 from bnnapps.nn.layers.timm_attention import is_timm_attention
 from bnnapps.nn.spec import (
+    AggregationSpec,
     AttentionSpec,
     BlockSpec,
     ConvSpec,
@@ -227,6 +232,36 @@ def _register() -> None:
             slot="nonlinearity",
             matches=_computes_as(Squash),
             describes="bnnapps.nn.Squash: tanh in a float model of your own, a sign in a binary one",
+        )
+    )
+    register_layer_type(
+        LayerType(
+            key="rectifier",
+            twin=ReplacedNonlinearity,
+            spec=NonlinearitySpec,
+            slot="nonlinearity",
+            matches=_computes_as(Rectifier),
+            describes="bnnapps.nn.Rectifier: ReLU in a float model of your own, clipped to [-1, 1] in a binary one",
+        )
+    )
+    register_layer_type(
+        LayerType(
+            key="aggregation",
+            twin=BinaryAggregation,
+            spec=AggregationSpec,
+            slot="aggregation",
+            matches=_computes_as(Aggregation),
+            describes="bnnapps.nn.Aggregation: the maximum or mean over the points of a set, in a model of your own",
+        )
+    )
+    register_layer_type(
+        LayerType(
+            key="pyg.Aggregation",
+            twin=BinaryPyGAggregation,
+            spec=AggregationSpec,
+            slot="aggregation",
+            matches=is_pyg_aggregation,
+            describes="maximum or mean over neighbours in the convolutions of PyTorch Geometric (aggr_module)",
         )
     )
     register_layer_type(

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from bnnapps.nn.spec import (
     ActivationSpec,
+    AggregationSpec,
     AttentionSpec,
     BlockSpec,
     EmbeddingSpec,
@@ -59,6 +60,8 @@ def describe(spec: Spec) -> str:
         return ", ".join(f"{n} {_activation(s)}" for n, s in operands.items()) + f", {kind}"
     if isinstance(spec, NonlinearitySpec):
         return spec.becomes
+    if isinstance(spec, AggregationSpec):
+        return _POOLS[spec.pool]
     if isinstance(spec, BlockSpec):
         return _block(spec)
     if isinstance(spec, MatmulSpec):
@@ -88,7 +91,15 @@ _ACTIVATION_SCALES = {
     "input_map": " K",
     "sample": " mean |x|",
 }
+_POOLS = {
+    "keep": "as it is",
+    "max": "maximum",
+    "mean": "mean",
+    "ema_max": "maximum, its median taken off",
+    "ema_avg": "mean",
+}
 _OUTPUTS = {
+    "layer": "factor of the layer",
     "channel": "factor a channel",
     "position": "factor a position",
     "channel_position": "factors of channel and position",

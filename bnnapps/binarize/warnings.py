@@ -14,7 +14,14 @@ from bnnapps.binarize.packing import packing_warnings
 from bnnapps.binarize.registry import type_of
 from bnnapps.forward import run_model
 from bnnapps.nn.layers.base import parts_of_twin, to_binary
-from bnnapps.nn.spec import ActivationSpec, AttentionSpec, BlockSpec, LinearSpec
+from bnnapps.nn.spec import (
+    ActivationSpec,
+    AggregationSpec,
+    AttentionSpec,
+    BlockSpec,
+    LinearSpec,
+    NonlinearitySpec,
+)
 
 if TYPE_CHECKING:
     from bnnapps.binarize.plan import Entry
@@ -59,7 +66,8 @@ def _all_plus_one(model: nn.Module, entries: Sequence[Entry], example_inputs: An
     signed = {e.name for e in entries if _takes_a_plain_sign(e)}
     inputs = example_inputs
     if inputs is None:
-        found = _after_relu(model, signed)
+        replaced = {e.name for e in entries if isinstance(e.spec, NonlinearitySpec)}
+        found = _after_relu(model, signed, replaced)
     else:
         normed = [f"{e.name}." for e in entries if isinstance(e.spec, BlockSpec) and e.spec.norm == "before"]
         signed = {n for n in signed if not n.startswith(tuple(normed))}
@@ -83,22 +91,22 @@ def _takes_a_plain_sign(entry: Entry) -> bool:
     return not activation.unsigned and activation.shift == "none" and activation.scale != "affine"
 
 
-def _after_relu(model: nn.Module, names: set[str]) -> list[str]:
+def _after_relu(model: nn.Module, names: set[str], replaced: set[str]) -> list[str]:
     """Layers that follow a ReLU or the like in an `nn.Sequential`, with nothing but pooling and the like between."""
     found = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Sequential):
             children = [(key, child) for key, child in module._modules.items() if not isinstance(child, _KEEPS_SIGN)]
-            for (_, before), (key, _) in itertools.pairwise(children):
-                full = f"{name}.{key}" if name else key
-                if isinstance(before, _NOT_NEGATIVE) and full in names:
+            for (first, before), (key, _) in itertools.pairwise(children):
+                full, earlier = (f"{name}.{k}" if name else k for k in (key, first))
+                if isinstance(before, _NOT_NEGATIVE) and earlier not in replaced and full in names:
                     found.append(full)
     return found
 
 
 def _with_blocks(model: nn.Module, entries: Sequence[Entry]) -> nn.Module:
-    """A float copy with its residual blocks as planned, since a block decides what its convolutions read."""
-    blocks = [(e.name, e.spec) for e in entries if isinstance(e.spec, BlockSpec)]
+    """A float copy with its blocks, non-linearities and aggregations as planned: they decide what layers read."""
+    blocks = [(e.name, e.spec) for e in entries if isinstance(e.spec, (BlockSpec, NonlinearitySpec, AggregationSpec))]
     if not blocks:
         return model
     copied = copy.deepcopy(model)

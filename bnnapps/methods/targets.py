@@ -15,6 +15,8 @@ from bnnapps.methods.method import get_method
 Targets = Callable[[nn.Module], list[Rule]]
 
 _REAL_TABLES = r"re:(.*\.)?(position|token_type|segment|\w*relative)\w*"
+_SHORTCUTS = Rule(match=r"re:(.*\.)?downsample\..*", keep="shortcuts stay real")
+_BEFORE_POOL = r"re:(.*\.)?pool_act"
 _FFN_OUTPUTS = r"re:(.*\.)?((?<!attention\.)output\.dense|lin2|fc2|linear2|mlp\.c_proj)"
 
 
@@ -29,8 +31,23 @@ def convolutional(method: str) -> Targets:
         if "block" in get_method(method).layers:
             kinds += _present(model, "residual_block", "conv_unit", "conv_module", otherwise=())
         chosen = [Rule(types=kinds, use=method)]
-        shortcuts = Rule(match="re:(.*\\.)?downsample\\..*", keep="shortcuts stay real")
-        return chosen + _useful(model, shortcuts)
+        return chosen + _useful(model, _SHORTCUTS)
+
+    return rules
+
+
+def points(method: str) -> Targets:
+    """Every linear layer and convolution, each `bnnapps.nn.Rectifier`, each aggregation over points.
+
+    A rectifier that a network calls `pool_act` stands right before an aggregation, which wants its input as the norm
+    leaves it: it becomes nothing.
+    """
+
+    def rules(model: nn.Module) -> list[Rule]:
+        kinds = ["linear", "pyg.Linear", "conv1d", "conv2d", "conv3d"]
+        kinds = _present(model, *kinds) + _present(model, "rectifier", "aggregation", "pyg.Aggregation", otherwise=())
+        before = Rule(match=_BEFORE_POOL, types=["rectifier"], use={"method": method, "becomes": "identity"})
+        return [Rule(types=kinds, use=method), *_useful(model, before, _SHORTCUTS)]
 
     return rules
 
@@ -53,7 +70,8 @@ def graph(method: str, nonlinearity: bool = False, binary_embedding: bool = Fals
             return [Rule(types=kinds + more, use=method)]
         layers = [n for n, m in model.named_modules() if (t := type_of(m)) is not None and t.key in kinds]
         roles: Any = getattr(model, LAYER_ROLES, {})
-        heads = [n for n in layers if n in roles.get("heads", ())] or layers[-1:]
+        named = tuple(f"{n}." for n in roles.get("heads", ()))
+        heads = [n for n in layers if f"{n}.".startswith(named)] if named else layers[-1:]
         found = [Rule(types=kinds, use={"method": method, "activation": None})] if len(layers) > len(heads) else []
         return found + [Rule(match=n, use={"method": method, "weight": None}) for n in heads]
 

@@ -3,6 +3,8 @@
 from bnnapps.nn import functional
 from bnnapps.nn.activations import ActivationBinarizer
 from bnnapps.nn.layers import (
+    Aggregation,
+    BinaryAggregation,
     BinaryBilinear,
     BinaryConv1d,
     BinaryConv2d,
@@ -23,6 +25,7 @@ from bnnapps.nn.layers import (
     BinaryRNN,
     BinaryRNNCell,
     Matmul,
+    Rectifier,
     Squash,
 )
 from bnnapps.nn.nonlinearities import Maxout, RPReLU
@@ -30,6 +33,7 @@ from bnnapps.nn.packed import kernels
 from bnnapps.nn.progress import Scheduled, set_progress
 from bnnapps.nn.spec import (
     ActivationSpec,
+    AggregationSpec,
     AttentionSpec,
     BlockSpec,
     ConvSpec,
@@ -45,7 +49,10 @@ from bnnapps.nn.weights import WeightBinarizer
 __all__ = [
     "ActivationBinarizer",
     "ActivationSpec",
+    "Aggregation",
+    "AggregationSpec",
     "AttentionSpec",
+    "BinaryAggregation",
     "BinaryBilinear",
     "BinaryConv1d",
     "BinaryConv2d",
@@ -75,6 +82,7 @@ __all__ = [
     "Maxout",
     "NonlinearitySpec",
     "RPReLU",
+    "Rectifier",
     "Scheduled",
     "Squash",
     "WeightBinarizer",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from bnnapps.errors import BinarizeError
+from bnnapps.nn import functional as BF
 from bnnapps.nn.spec import OutputSpec
 
 POSITIONAL = ("position", "channel_position", "rank_one")
@@ -17,6 +21,7 @@ class OutputScale(nn.Module):
     ==================  ============================================================  ============================
     scale               factor                                                        source
     ==================  ============================================================  ============================
+    layer               alpha, shape (1,)                                             BiPointNet
     channel             a, shape (O, 1, ...)                                          XNOR-Net++ (1), ReCU
     position            G, shape (O, h, w)                                            XNOR-Net++ (2)
     channel_position    a of (O, 1, 1) times b of (1, h, w)                           XNOR-Net++ (3)
@@ -26,7 +31,9 @@ class OutputScale(nn.Module):
 
     XNOR-Net++: Bulat and Tzimiropoulos, BMVC 2019, where all factors start at 1. ReCU: Xu et al., ICCV 2021, starts
     in [0, 1). Real-to-Binary: Martinez et al., ICLR 2020; the mean runs over the positions of the layer's real input,
-    U has C / `reduction` rows, and neither has a bias.
+    U has C / `reduction` rows, and neither has a bias. BiPointNet (layer-wise scale recovery): Qin et al., ICLR 2021,
+    where alpha starts so that the result has the deviation of the real product (`recovery_scale`): from the first batch
+    that a forward pass in training mode sees, in one process or in several, once for the life of the layer.
 
     Args:
         spec: which one.
@@ -38,13 +45,22 @@ class OutputScale(nn.Module):
         BinarizeError: the size of the output is not known where factors depend on the position.
     """
 
+    calibrated: Tensor
+
     def __init__(self, spec: OutputSpec, weight: Tensor, channels: int, positions: int) -> None:
         super().__init__()
         self.spec, self.positions = spec, positions
+        self._needs_data = spec.initial == "recovery"
+        self.__dict__["agree"] = None
         out = weight.shape[0]
         device, dtype = weight.device, weight.dtype
-        self.kind = spec.scale if positions or spec.scale == "gate" else "channel"
+        self.kind = spec.scale if positions or spec.scale in ("gate", "layer") else "channel"
         self.factors = nn.ParameterList()
+        if self.kind == "layer":
+            self.factors.append(nn.Parameter(torch.ones(1, device=device, dtype=dtype)))
+            if self._needs_data:
+                self.register_buffer("calibrated", torch.zeros((), dtype=torch.bool, device=device))
+            return
         if self.kind == "gate":
             hidden = max(1, channels // spec.reduction)
             self.squeeze = nn.Linear(channels, hidden, bias=False, device=device, dtype=dtype)
@@ -75,6 +91,32 @@ class OutputScale(nn.Module):
         if self.kind != "rank_one":
             return [spec.size]
         return [tuple(s if i == j else 1 for j in range(positions)) for i, s in enumerate(spec.size)]
+
+    agree: Callable[[Tensor], None] | None
+    """Called with a fresh start: several processes make one number of theirs (`bnnapps.training.ranks`)."""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether alpha still waits for the first batch seen in training."""
+        return self._needs_data
+
+    @torch.no_grad()
+    def recover(self, real: Tensor, binary: Tensor, weight: Tensor, codes: Tensor) -> None:
+        """Set alpha from the real and the binary product of a batch: see `recovery_scale`."""
+        self.factors[0].copy_(BF.recovery_scale(real, binary, weight, codes))
+        if self.agree is not None:
+            self.agree(self.factors[0].data)
+        self.calibrated.fill_(True)
+        self._needs_data = False
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        if self.spec.initial == "recovery":
+            self._needs_data = not bool(self.calibrated)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy agrees with nobody."""
+        return {**self.__dict__, "agree": None}
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
         """The scaled result y of a layer whose real input was x.

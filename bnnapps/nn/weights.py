@@ -163,6 +163,11 @@ class WeightBinarizer(nn.Module, Scheduled):
         """scale * code of a latent weight, with the gradient of the estimator."""
         return self.binary(weight).values()
 
+    @torch.no_grad()
+    def transformed(self, weight: Tensor) -> Tensor:
+        """What the signs are taken of."""
+        return self._transform(weight, weight)
+
     def _transform(self, weight: Tensor, whole: Tensor) -> Tensor:
         if self.spec.transform == "centre":
             return BF.centre(weight, self.spec.over, self.spec.detach_mean, whole)

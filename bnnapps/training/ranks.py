@@ -7,9 +7,10 @@ from typing import Any
 import torch
 import torch.distributed
 from pytorch_lightning.utilities import rank_zero_only
-from torch import nn
+from torch import Tensor, nn
 
 from bnnapps.nn.activations import ActivationBinarizer
+from bnnapps.nn.output import OutputScale
 
 
 def is_first() -> bool:
@@ -33,13 +34,30 @@ def calibrate_together(model: nn.Module) -> list[Any]:
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return []
+    found: list[Any] = [_Agreement(m) for m in model.modules() if isinstance(m, OutputScale) and m.needs_data]
     scales = [m for m in model.modules() if isinstance(m, ActivationBinarizer) and m.spec.scale == "elastic"]
-    return [m.register_forward_pre_hook(_calibrate) for m in scales]
+    return found + [m.register_forward_pre_hook(_calibrate) for m in scales]
+
+
+class _Agreement:
+    """While it stands, an output scale starts from the mean over all processes."""
+
+    def __init__(self, scale: OutputScale) -> None:
+        self._scale = scale
+        scale.__dict__["agree"] = _mean_over_all
+
+    def remove(self) -> None:
+        """Each process for itself again."""
+        self._scale.__dict__["agree"] = None
+
+
+def _mean_over_all(value: Tensor) -> None:
+    torch.distributed.all_reduce(value)
+    value.div_(torch.distributed.get_world_size())
 
 
 @torch.no_grad()
 def _calibrate(binarizer: ActivationBinarizer, args: tuple[Any, ...]) -> None:
     if binarizer.training and not bool(binarizer.calibrated):
         binarizer.calibrate(binarizer._shifted(args[0]))
-        torch.distributed.all_reduce(binarizer.alpha.data)
-        binarizer.alpha.data.div_(torch.distributed.get_world_size())
+        _mean_over_all(binarizer.alpha.data)

@@ -21,6 +21,7 @@ from bnnapps.nn.activations import ActivationBinarizer
 from bnnapps.nn.functional.transposed import swap_channels
 from bnnapps.nn.layers import (
     PARTS,
+    BinaryAggregation,
     BinaryConv1d,
     BinaryConv2d,
     BinaryConv3d,
@@ -60,6 +61,7 @@ KINDS: dict[type[BinaryLayer[Any]], str] = {
     BinaryTimmAttention: "timm.Attention",
     BinaryShiftedWindowAttention: "torchvision.ShiftedWindowAttention",
     ReplacedNonlinearity: "nonlinearity",
+    BinaryAggregation: "aggregation",
     ResidualBlock: "residual_block",
     BinaryConvUnit: "conv_unit",
 }

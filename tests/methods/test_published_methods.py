@@ -15,11 +15,27 @@ from bnnapps.binarize import Rule
 from bnnapps.errors import BinarizeError
 from bnnapps.methods import get_method, methods
 from bnnapps.nn import Squash
-from bnnapps.nn.spec import AttentionSpec, BlockSpec, ConvSpec, EmbeddingSpec, LinearSpec, MatmulSpec, NonlinearitySpec
+from bnnapps.nn.spec import (
+    AggregationSpec,
+    AttentionSpec,
+    BlockSpec,
+    ConvSpec,
+    EmbeddingSpec,
+    LinearSpec,
+    MatmulSpec,
+    NonlinearitySpec,
+)
 
 # method, slot, dotted field, published value
 COMPOSITION: list[tuple[str, str, str, Any]] = [
     ("bigcn", "linear", "weight.scale_gradient", "full"),
+    ("bipointnet", "linear", "weight.transform", "centre"),
+    ("bipointnet", "linear", "weight.over", "layer"),
+    ("bipointnet", "linear", "weight.scale", "none"),
+    ("bipointnet", "linear", "output.scale", "layer"),
+    ("bipointnet", "linear", "output.initial", "recovery"),
+    ("bipointnet", "aggregation", "pool", "ema_max"),
+    ("bipointnet", "nonlinearity", "becomes", "hardtanh"),
     ("bigcn", "linear", "weight.scale_over", "filter"),
     ("bigcn", "linear", "activation.scale", "input_map"),
     ("bigcn", "linear", "input_gradient", "plain"),
@@ -174,6 +190,7 @@ SLOT_RECORDS = {
     "nonlinearity": NonlinearitySpec,
     "matmul": MatmulSpec,
     "block": BlockSpec,
+    "aggregation": AggregationSpec,
 }
 by_method = pytest.mark.parametrize("method", methods(), ids=lambda m: m.name)
 

@@ -1,5 +1,6 @@
 """Pure arithmetic: signs and their gradients, learned scales, weight transforms, bit packing."""
 
+from bnnapps.nn.functional.aggregation import aggregate, median_of_max, medians_of_max
 from bnnapps.nn.functional.autograd import disable_compiler
 from bnnapps.nn.functional.bits import PackedBits, pack_bits, pack_signs, save_codes, unpack
 from bnnapps.nn.functional.dorefa import quantize_gradient, quantized_gradient, unit_levels
@@ -22,7 +23,8 @@ from bnnapps.nn.functional.on_bits import (
     linear_of_bits,
     pack_filters,
 )
-from bnnapps.nn.functional.plain import plain_linear
+from bnnapps.nn.functional.plain import dropped, plain_linear
+from bnnapps.nn.functional.recovery import recovery_scale
 from bnnapps.nn.functional.recu import (
     laplace_quantile,
     rectified,
@@ -63,6 +65,7 @@ __all__ = [
     "Compared",
     "PackedBits",
     "SearchStart",
+    "aggregate",
     "carrier",
     "centre",
     "clipped_uniform",
@@ -72,6 +75,7 @@ __all__ = [
     "disable_compiler",
     "drop_scores",
     "dropout",
+    "dropped",
     "ede_derivative",
     "ede_schedule",
     "elastic_sign",
@@ -87,6 +91,8 @@ __all__ = [
     "linear_codes",
     "linear_of_bits",
     "mean_abs",
+    "median_of_max",
+    "medians_of_max",
     "multiplies_bytes",
     "noise_weight",
     "pack_bits",
@@ -99,6 +105,7 @@ __all__ = [
     "product_rule",
     "quantize_gradient",
     "quantized_gradient",
+    "recovery_scale",
     "rectified",
     "relu",
     "save_codes",

@@ -1,5 +1,6 @@
 """Binary layers, one kind a file."""
 
+from bnnapps.nn.layers.aggregation import Aggregation, BinaryAggregation, BinaryPyGAggregation
 from bnnapps.nn.layers.base import PARTS, BinaryLayer, Parts
 from bnnapps.nn.layers.bilinear import BinaryBilinear
 from bnnapps.nn.layers.conv import BinaryConv1d, BinaryConv2d, BinaryConv3d
@@ -11,7 +12,7 @@ from bnnapps.nn.layers.hf_conv1d import BinaryHFConv1D
 from bnnapps.nn.layers.linear import BinaryLinear
 from bnnapps.nn.layers.matmul import BinaryMatmul, Matmul
 from bnnapps.nn.layers.multihead_attention import BinaryMultiheadAttention
-from bnnapps.nn.layers.nonlinearity import ReplacedNonlinearity, Squash
+from bnnapps.nn.layers.nonlinearity import Rectifier, ReplacedNonlinearity, Squash
 from bnnapps.nn.layers.pyg_linear import BinaryPyGLinear
 from bnnapps.nn.layers.recurrent import BinaryGRU, BinaryLSTM, BinaryRNN
 from bnnapps.nn.layers.recurrent_cell import BinaryGRUCell, BinaryLSTMCell, BinaryRNNCell
@@ -21,6 +22,8 @@ from bnnapps.nn.layers.timm_attention import BinaryTimmAttention
 
 __all__ = [
     "PARTS",
+    "Aggregation",
+    "BinaryAggregation",
     "BinaryBilinear",
     "BinaryConv1d",
     "BinaryConv2d",
@@ -40,6 +43,7 @@ __all__ = [
     "BinaryLinear",
     "BinaryMatmul",
     "BinaryMultiheadAttention",
+    "BinaryPyGAggregation",
     "BinaryPyGLinear",
     "BinaryRNN",
     "BinaryRNNCell",
@@ -47,6 +51,7 @@ __all__ = [
     "BinaryTimmAttention",
     "Matmul",
     "Parts",
+    "Rectifier",
     "ReplacedNonlinearity",
     "ResidualBlock",
     "Squash",

@@ -39,7 +39,9 @@ class _BinaryConv(BinaryLayer[ConvSpec], _ConvNd):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as in nn.Conv2d
         """The binary convolution; see the class."""
         bias = self.bias if self.spec.output is None else None
-        result = self.binary.finish(self._product(input, bias), input)
+        result = self._product(input, bias)
+        self.binary.recover(result, self.weight, lambda weight: self._conv_forward(input, weight, None))
+        result = self.binary.finish(result, input)
         if self.bias is None or bias is not None:
             return result
         return result + self.bias.view(-1, *[1] * len(self.kernel_size))

@@ -1,8 +1,9 @@
-"""A smooth activation function that becomes ReLU, so that the next quantizer sees what is not negative, or a sign."""
+"""An activation function that becomes another one, whose sign or whose range suits the quantizer behind it."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn.functional import hardtanh
 
 from bnnapps.nn import functional as BF
 from bnnapps.nn.layers.base import BinaryLayer, Parts
@@ -16,10 +17,18 @@ class Squash(nn.Tanh):
     """
 
 
-class ReplacedNonlinearity(BinaryLayer[NonlinearitySpec]):
-    """max(0, x) in place of GELU (BiT, Liu et al., 2022), or sign(x) in place of `Squash`.
+class Rectifier(nn.ReLU):
+    """max(0, x), where a model of your own is to have another function once it is binary.
 
-    The sign has the gradient 1 where |x| <= 1 (Bahri et al., CVPR 2021, who train with tanh first).
+    Behind a ReLU every sign is +1; `hardtanh`, x clipped to [-1, 1], keeps signs and the clipped gradient alike.
+    """
+
+
+class ReplacedNonlinearity(BinaryLayer[NonlinearitySpec]):
+    """max(0, x), sign(x), x clipped to [-1, 1] or x itself, in place of GELU, `Squash` or `Rectifier`.
+
+    BiT (Liu et al., 2022) puts ReLU in place of GELU, BiPointNet (Qin et al., 2021) clips in place of ReLU. The
+    sign has the gradient 1 where |x| <= 1 (Bahri et al., CVPR 2021, who train with tanh first).
     """
 
     def make_parts(self, spec: NonlinearitySpec) -> Parts:
@@ -27,5 +36,9 @@ class ReplacedNonlinearity(BinaryLayer[NonlinearitySpec]):
         return Parts()
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as in nn.GELU
-        """max(0, x), or sign(x)."""
+        """What the spec says, of x."""
+        if self.spec.becomes == "identity":
+            return input
+        if self.spec.becomes == "hardtanh":
+            return hardtanh(input)
         return BF.sign_clip(input) if self.spec.becomes == "sign" else BF.relu(input)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bnnapps.nn.activations import ActivationBinarizer
@@ -69,6 +71,7 @@ class LinearParts(Parts):
         else:
             left, right = self.operands(x, matrix, offsets=True)
             result = linear(left, right, inner)
+        self.recover(result, matrix, lambda weight: F.linear(x, weight))
         result = self.finish(result, x)
         return result if inner is bias or bias is None else result + bias
 
@@ -113,6 +116,22 @@ class LinearParts(Parts):
         found, scale = self.activation.compared(x)
         rows = found._replace(codes=_rows(found.codes), source=_rows(found.source))
         return rows, scale, scale is None or scale.numel() == 1
+
+    @torch.no_grad()
+    def recover(self, result: Tensor, weight: Tensor, product: Callable[[Tensor], Tensor]) -> None:
+        """Let the output scale start from the first batch of the training, if it still waits for one.
+
+        Args:
+            result: the product of the codes.
+            weight: the latent weight.
+            product: the real product of the real input with the weight that it is given.
+
+        """
+        if self.output is None or not self.output.needs_data or not self.training:
+            return
+        real = weight if self.weight is None else self.weight.transformed(weight)
+        codes = codes_of(self.weight, weight).codes
+        self.output.recover(product(real), result, real, codes)
 
     def finish(self, result: Tensor, x: Tensor) -> Tensor:
         """The output scale on the result for the real input x; the gradient that comes back is rounded."""

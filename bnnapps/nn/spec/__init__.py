@@ -8,6 +8,7 @@ dotted names (`activation.estimator: clip`, `pad_value: 1`). The modules that fo
 from bnnapps.nn.spec.block import BlockSpec, NonlinearityName
 from bnnapps.nn.spec.kinds import Spec
 from bnnapps.nn.spec.layers import (
+    AggregationSpec,
     AttentionSpec,
     ConvSpec,
     EmbeddingSpec,
@@ -20,6 +21,7 @@ from bnnapps.nn.spec.parts import ActivationSpec, EstimatorName, EstimatorSpec, 
 
 __all__ = [
     "ActivationSpec",
+    "AggregationSpec",
     "AttentionSpec",
     "BlockSpec",
     "ConvSpec",

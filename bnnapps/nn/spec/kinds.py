@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from bnnapps.nn.spec.block import BlockSpec
-from bnnapps.nn.spec.layers import AttentionSpec, ConvSpec, EmbeddingSpec, LinearSpec, MatmulSpec, NonlinearitySpec
+from bnnapps.nn.spec.layers import (
+    AggregationSpec,
+    AttentionSpec,
+    ConvSpec,
+    EmbeddingSpec,
+    LinearSpec,
+    MatmulSpec,
+    NonlinearitySpec,
+)
 
-Spec = LinearSpec | ConvSpec | EmbeddingSpec | AttentionSpec | NonlinearitySpec | MatmulSpec | BlockSpec
+Spec = (
+    LinearSpec | ConvSpec | EmbeddingSpec | AttentionSpec | NonlinearitySpec | MatmulSpec | BlockSpec | AggregationSpec
+)

@@ -97,8 +97,16 @@ class AttentionSpec(Record):
 class NonlinearitySpec(Record):
     """A smooth activation function that becomes another one (BiT: GELU becomes ReLU; binary_gnn: tanh becomes sign)."""
 
-    becomes: Literal["relu", "sign"] = "relu"
-    """`sign` has the clipped gradient: 1 where |x| <= 1."""
+    becomes: Literal["relu", "sign", "hardtanh", "identity"] = "relu"
+    """`sign` has the clipped gradient: 1 where |x| <= 1; `hardtanh`: x clipped to [-1, 1], which leaves signs alone."""
+
+
+class AggregationSpec(Record):
+    """What makes one vector of the points of a set."""
+
+    pool: Literal["keep", "max", "mean", "ema_max", "ema_avg"] = "ema_max"
+    """`keep`: what the network has; `max`, `mean`: that one; `ema_max`: the maximum minus Phi^-1(0.5^(1/n)), so that
+    its sign is balanced; `ema_avg`: the mean, whose sign is balanced as it is (both BiPointNet)."""
 
 
 class MatmulSpec(Record):

@@ -154,15 +154,27 @@ class ActivationSpec(Record):
 class OutputSpec(Record):
     """What multiplies the result of a product, beside the scales of its operands."""
 
-    scale: Literal["channel", "position", "channel_position", "rank_one", "gate"] = "channel"
-    """`channel`: one learned number a channel; `position`: one for each channel and position; `channel_position`: one
-    a channel times one a position; `rank_one`: one a channel, a row and a column, multiplied (XNOR-Net++); `gate`:
-    computed from the input, for each sample and channel (Real-to-Binary). Layers without positions take `channel`."""
-    initial: Literal["one", "uniform", "mean_abs"] = "one"
-    """First values of `channel`: 1, random in [0, 1), or the mean |W| of each filter."""
+    scale: Literal["layer", "channel", "position", "channel_position", "rank_one", "gate"] = "channel"
+    """`layer`: one learned number; `channel`: one a channel; `position`: one for each channel and position;
+    `channel_position`: one a channel times one a position; `rank_one`: one a channel, a row and a column,
+    multiplied (XNOR-Net++); `gate`: computed from the input, for each sample and channel (Real-to-Binary). Layers
+    without positions take `channel`."""
+    initial: Literal["one", "uniform", "mean_abs", "recovery"] = "one"
+    """First values of `channel`: 1, random in [0, 1), or the mean |W| of each filter. `recovery`, of `layer`: the
+    deviation of the real product over that of the binary one, on the first batch of the training (BiPointNet)."""
     size: tuple[int, ...] | None = None
     """Positions of the output (rows, columns); by default seen on the example inputs."""
     reduction: int = Field(default=8, ge=1)
     """`gate`: by how much its hidden layer is narrower than its input."""
 
     _size = field_validator("size", mode="before")(_as_tuple)
+
+    @model_validator(mode="after")
+    def _recovers_a_layer(self) -> OutputSpec:
+        if self.initial == "recovery" and self.scale != "layer":
+            raise ValueError(
+                f"initial 'recovery' is one number for the layer: set scale to 'layer', not '{self.scale}'"
+            )
+        if self.scale == "layer" and self.initial in ("uniform", "mean_abs"):
+            raise ValueError(f"scale 'layer' begins at 'one' or 'recovery', not at '{self.initial}'")
+        return self
