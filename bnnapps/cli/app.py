@@ -126,10 +126,10 @@ def summary(
 ) -> None:
     """Show operations and sizes of a run's model, layer by layer."""
     from bnnapps.profile import summarize
-    from bnnapps.training.runner import first_of, open_run
+    from bnnapps.training.runner import open_run
 
     task, model, _ = open_run(run_folder)
-    found = summarize(model, first_of(task.example_inputs()))
+    found = summarize(model, task.one_example())
     print(json.dumps(found.to_dict())) if as_json else print(found)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnnapps.nn import functional as BF
@@ -100,7 +99,7 @@ class ActivationBinarizer(nn.Module):
         if self.noise is not None and self.training:
             return Codes(codes + self.noise(x))
         if self._drops:
-            return Codes(F.dropout(codes, spec.dropout), self._row_scale(x))
+            return Codes(BF.dropped(codes, spec.dropout), self._row_scale(x))
         return Codes(codes, self._row_scale(x), kind)
 
     @property

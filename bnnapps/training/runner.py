@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
-from torch import Tensor, nn
+from torch import nn
 
 from bnnapps.binarize import Plan, apply_plan, is_binarized, plan_of
 from bnnapps.errors import RecipeError, UsageError
@@ -132,7 +132,7 @@ def _finish(
     recipe = task.recipe
     model = open_model(task, folder.stage(len(results), results[-1]["stage"]) / "model.ckpt")
     save_model(model, folder.model, architecture=task.architecture(model), task=recipe.task)
-    summary = summarize(model, first_of(task.example_inputs()))
+    summary = summarize(model, task.one_example())
     folder.write_json("summary.json", summary.to_dict())
     if is_binarized(model):
         folder.write_json("plan.json", plan_of(model).to_dict())
@@ -149,24 +149,6 @@ def refresh_report(folder: RunFolder) -> Path:
     """Write the report anew from what lies in the run folder."""
     sections: Any = folder.read_json("sections.json")
     return write_report(folder, [Section(s["title"], s["html"]) for s in sections])
-
-
-def first_of(inputs: Any) -> Any:
-    """The first example of a batch of example inputs.
-
-    A list within a tuple or mapping of arguments is a batch of its own, such as images of different sizes.
-    """
-    if isinstance(inputs, Mapping):
-        return {name: _first_of(value) for name, value in inputs.items()}
-    if isinstance(inputs, (tuple, list)):
-        return type(inputs)(_first_of(value) for value in inputs)
-    return _first_of(inputs)
-
-
-def _first_of(argument: Any) -> Any:
-    if isinstance(argument, (Tensor, list)):
-        return argument[:1]
-    return first_of(argument) if isinstance(argument, (Mapping, tuple)) else argument
 
 
 def _run_stage(

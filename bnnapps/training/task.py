@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from bnnapps.errors import RecipeError
 from bnnapps.losses import LossHub
@@ -101,6 +101,10 @@ class Task(ABC):
     def example_inputs(self) -> Any:
         """A small batch in the form that the model takes, for plans, summaries and exports."""
 
+    def one_example(self) -> Any:
+        """The first of the example inputs, by which a network's work is counted."""
+        return first_of(self.example_inputs())
+
     @abstractmethod
     def save_assets(self, folder: Path) -> None:
         """Write what `load` needs to build the model again, beside its state."""
@@ -112,3 +116,21 @@ class Task(ABC):
     def sections(self, model: nn.Module, folder: Path) -> list[Section]:
         """The task's own parts of the report."""
         return []
+
+
+def first_of(inputs: Any) -> Any:
+    """The first example of a batch of example inputs.
+
+    A list within a tuple or mapping of arguments is a batch of its own, such as images of different sizes.
+    """
+    if isinstance(inputs, Mapping):
+        return {name: _first_of(value) for name, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)):
+        return type(inputs)(_first_of(value) for value in inputs)
+    return _first_of(inputs)
+
+
+def _first_of(argument: Any) -> Any:
+    if isinstance(argument, (Tensor, list)):
+        return argument[:1]
+    return first_of(argument) if isinstance(argument, (Mapping, tuple)) else argument

@@ -1,4 +1,4 @@
-"""A product of codes whose input gets a gradient without the scales (Bi-GCN)."""
+"""What Bi-GCN does with codes: some are dropped, and a product's input gets a gradient without the scales."""
 
 from __future__ import annotations
 
@@ -49,3 +49,19 @@ def plain_linear(x: Tensor, w: Tensor, scale: Tensor | None) -> Tensor:
 
     """
     return call(_PlainInput, x, w, None if scale is None else scale.detach())
+
+
+_LEVELS = 1 << 16
+
+
+def dropped(codes: Tensor, probability: float) -> Tensor:
+    """Each code times 0 with the given probability, else times 1 / (1 - p), so that means stay.
+
+    p is the probability rounded to a multiple of 2^-16: random numbers of 16 bits are drawn four at a time, several
+    times faster on a CPU than `torch.nn.functional.dropout`. Differentiable, with the same factors.
+    """
+    share = min(round(probability * _LEVELS), _LEVELS - 1)
+    words = torch.empty(-(-codes.numel() // 4), dtype=torch.int64, device=codes.device).random_(-(2**63), None)
+    numbers = words.view(torch.int16)[: codes.numel()].view(codes.shape)
+    kept = (numbers >= share - _LEVELS // 2).to(codes.dtype)
+    return codes * kept.mul_(_LEVELS / (_LEVELS - share))
