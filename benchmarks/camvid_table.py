@@ -6,7 +6,7 @@ epochs as they have had). The network of the first rows is an FCN on a small Res
 Group-Net's dilations are smaller than the published ones because its maps are. A row that is done is not run again, so
 the command can be stopped and started.
 
-    python benchmarks/camvid_table.py --data FOLDER/CamVid --out runs/camvid --epochs 30 --seeds 42
+    python benchmarks/camvid_table.py --data FOLDER/CamVid --out runs/camvid --epochs 20 --seeds 42
     python benchmarks/camvid_table.py --out runs/camvid --table                 # only print what is there
     python benchmarks/camvid_table.py --out runs/camvid --plot docs/results/camvid.svg
 
@@ -190,8 +190,8 @@ def plot(options: argparse.Namespace) -> None:
     figure.savefig(options.plot, metadata={"Date": None})
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run and print."""
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options."""
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--out", type=Path, required=True, help="where the run folders go")
     options.add_argument("--data", type=Path, help="the folder of SegNet's CamVid")
@@ -199,11 +199,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--dev", default="test", help="the list to evaluate on")
     options.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     options.add_argument("--seeds", nargs="+", type=int, default=[42])
-    options.add_argument("--epochs", type=int, default=30)
+    options.add_argument("--epochs", type=int, default=20)
     options.add_argument("--every", type=int, default=5, help="evaluate after every so many epochs")
     options.add_argument("--size", nargs=2, type=int, default=[120, 160], help="height and width of the images")
     options.add_argument("--scales", nargs=2, type=float, default=[0.75, 1.5], help="smallest and largest factor")
-    options.add_argument("--width", type=int, default=24, help="channels of the small ResNet's first stage")
+    options.add_argument("--width", type=int, default=16, help="channels of the small ResNet's first stage")
     options.add_argument("--road-width", type=int, default=16, help="channels of DAD-Net's first stage")
     options.add_argument("--head", default="fcn16s", help="fcn32s, fcn16s or fcn8s")
     options.add_argument("--output-stride", type=int, default=8, help="of the ResNet: 8, 16 or 32")
@@ -214,7 +214,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--weight-decay", type=float, default=1e-5)
     options.add_argument("--table", action="store_true", help="only print the table of what is there")
     options.add_argument("--plot", type=Path, help="draw what is there into this file")
-    found = options.parse_args(arguments)
+    return options.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run and print."""
+    found = parsed(arguments)
     if found.plot is not None:
         plot(found)
     elif not found.table:
