@@ -76,11 +76,11 @@ def files_of(name: str, out: Path) -> tuple[Path, Path]:
             sep="\n  ",
             flush=True,
         )
-        inputs = tuple(x.values()) if isinstance(x, dict) else (x,)
-        names = list(x) if isinstance(x, dict) else ["x"]
+        two = {k: t.repeat(2, 1) for k, t in x.items()} if isinstance(x, dict) else x.repeat(2, 1, 1, 1)
+        names = list(x) if isinstance(x, dict) else ["x"]  # a batch of one would be taken for a constant
         batch = torch.export.Dim("batch")
         shapes: Any = {key: {0: batch} for key in names} if isinstance(x, dict) else ({0: batch},)
-        arguments: dict[str, Any] = {"kwargs": x, "args": ()} if isinstance(x, dict) else {"args": inputs}
+        arguments: dict[str, Any] = {"kwargs": two, "args": ()} if isinstance(x, dict) else {"args": (two,)}
         with torch.no_grad():
             program = torch.onnx.export(
                 real,
