@@ -1,10 +1,10 @@
 """Detection on small real sets with one budget for every row: float, the baselines, and BiDet.
 
-Every row has the same images, augmentation, batches, epochs, optimizer and schedule, and takes the last epoch. The
-binary rows start from the weights of the float row of that seed (`--scratch`: from random ones). The detector is a
-small SSD that fits a processor (`ssd_small`, by default 160 pixels), with real heads. BiDet's losses count from the
-first drop of the learning rate on, as published. A row that is done is not run again, so the command can be stopped
-and started.
+Every row has the same images, augmentation, batches, epochs, optimizer and schedule, and takes the last epoch. All
+rows of a seed, the float one among them, start from one float network that was trained before (`--pretrain` epochs,
+by the same schedule; 0: every row starts from random weights). The detector is a small SSD that fits a processor
+(`ssd_small`, by default 160 pixels), with real heads. BiDet's losses count from the first drop of the learning rate
+on, as published. A row that is done is not run again, so the command can be stopped and started.
 
     python benchmarks/detection_table.py --data FOLDER/bccd/VOC --out runs/bccd --epochs 60 --seeds 42 43
     python benchmarks/detection_table.py --out runs/bccd --table                  # only print what is there
@@ -25,7 +25,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+START = "start"
+"""The float network that all rows start from."""
 ROWS = {
+    START: "the start of all rows (float)",
     "float": "float",
     "bnn": "BNN",
     "xnor": "XNOR-Net",
@@ -44,7 +47,7 @@ PROGRAM = str(Path(sys.executable).parent / "bnnapps")
 
 def method_of(row: str) -> str | None:
     """The method of a row's layers."""
-    return None if row == "float" else row.replace("auto", "").removesuffix("_base")
+    return None if row in (START, "float") else row.replace("auto", "").removesuffix("_base")
 
 
 def losses_of(row: str, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -64,12 +67,13 @@ def command_of(row: str, seed: int, options: argparse.Namespace) -> list[str]:
     if (folder / "recipe.yaml").exists():
         return [PROGRAM, "run", "--resume", str(folder)]
     method = method_of(row)
-    init = None if row == "float" or options.scratch else str(folder_of("float", seed, options) / "model.ckpt")
+    init = str(folder_of(START, seed, options) / "model.ckpt") if options.pretrain and row != START else None
+    epochs = options.pretrain if row == START else options.epochs
     data = {"source": "voc", "root": str(options.data), "train_splits": options.train, "dev_splits": options.dev}
     data |= {"batch_size": options.batch_size, "eval_batch_size": 32, "size": options.size, "augment": "ssd"}
     data |= {"expand": options.expand, "workers": 0, "cache": True}
     network = {"size": options.size} | json.loads(options.network)
-    train: dict[str, Any] = {"steps": None, "epochs": options.epochs, "lr": options.lr, "init": init}
+    train: dict[str, Any] = {"steps": None, "epochs": epochs, "lr": options.lr, "init": init}
     train |= {"select": "last", "checkpoint_every": None, "log_layers": False, "losses": losses_of(row, options)}
     train["schedule"] = {"name": "step", "warmup": 0.02, "milestones": options.milestones, "gamma": 0.1}
     settings: dict[str, Any] = {
@@ -94,7 +98,7 @@ def folder_of(row: str, seed: int, options: argparse.Namespace) -> Path:
 
 def run(options: argparse.Namespace) -> None:
     """Run what is missing, the first seed of all rows first."""
-    rows = options.rows if "float" in options.rows or options.scratch else ["float", *options.rows]
+    rows = [START, *(row for row in options.rows if row != START)] if options.pretrain else options.rows
     for seed in options.seeds:
         for row in rows:
             if not (folder_of(row, seed, options) / "result.json").exists():
@@ -193,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--milestones", nargs="+", type=float, default=[0.6, 0.85], help="where the rate drops")
     options.add_argument("--bottleneck", type=float, default=0.1, help="weight of BiDet's compression")
     options.add_argument("--prior", type=float, default=0.2, help="weight of BiDet's prior")
-    options.add_argument("--scratch", action="store_true", help="start binary rows from random weights")
+    options.add_argument("--pretrain", type=int, default=30, help="epochs of the float network that rows start from")
     options.add_argument("--accelerator", default="cpu", help="of Lightning's Trainer")
     options.add_argument("--table", action="store_true", help="only print the table of what is there")
     options.add_argument("--plot", type=Path, help="draw what is there into this file")

@@ -41,6 +41,12 @@ class MMDetDetector(nn.Module):
 
     """
 
+    no_onnx_form = (
+        "mmdet decodes and suppresses boxes image by image, in Python; to export a detector train one of "
+        "model.name or model.torchvision"
+    )
+    """Read by the exporter."""
+
     def __init__(self, network: nn.Module, config: Mapping[str, Any]) -> None:
         super().__init__()
         self.detector = network
