@@ -178,8 +178,8 @@ def plot(options: argparse.Namespace) -> None:
     figure.savefig(options.plot, metadata={"Date": None})
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run and print."""
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command line says."""
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--out", type=Path, required=True, help="where the run folders go")
     options.add_argument("--data", type=Path, help="a folder in VOC's layout")
@@ -201,7 +201,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--accelerator", default="cpu", help="of Lightning's Trainer")
     options.add_argument("--table", action="store_true", help="only print the table of what is there")
     options.add_argument("--plot", type=Path, help="draw what is there into this file")
-    found = options.parse_args(arguments)
+    return options.parse_args(arguments)
+
+
+def main() -> None:
+    """Run and print."""
+    found = read_options()
     if found.plot is not None:
         plot(found)
     elif not found.table:
