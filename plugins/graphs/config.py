@@ -112,7 +112,7 @@ class GraphModel(Record):
     activation: Literal["relu", "elu", "prelu", "hardtanh", "squash", "none"] = "relu"
     """Behind every layer but the last; `squash`: tanh, which becomes a sign in a binary network."""
     norm: Literal["none", "after", "before", "operands"] = "none"
-    """BatchNorm behind each layer, before each layer, or (sage) on each of the two operands of a layer."""
+    """BatchNorm behind each layer, before each layer, or (sage) on each operand of a layer, with `Squash` behind it."""
     norm_momentum: float = Field(default=0.1, gt=0, le=1)
     """Of the running statistics; the code of binary_gnn has 0.999."""
     input_norm: bool = False

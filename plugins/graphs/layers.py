@@ -32,20 +32,22 @@ def batch_norm(features: int, settings: GraphModel) -> nn.BatchNorm1d:
 
 
 class OperandNormSAGEConv(SAGEConv):
-    """GraphSAGE's W_l mean(x_j) + W_r x, with a BatchNorm on each operand, so that each has signs of both kinds.
+    """GraphSAGE's W_l squash(BN(mean(x_j))) + W_r squash(BN(x)), so that each operand has signs of both kinds.
 
-    As in binary GraphSAGE (Bahri et al., CVPR 2021), where a sign follows.
+    Binary GraphSAGE (Bahri et al., CVPR 2021): `Squash` is tanh in a float network, and a sign in a binary one.
     """
 
     def __init__(self, into: int, out: int, aggr: Any, settings: GraphModel) -> None:
         super().__init__(into, out, aggr=aggr)
         self.norm_neighbours, self.norm_own = batch_norm(into, settings), batch_norm(into, settings)
+        self.squash_neighbours, self.squash_own = Squash(), Squash()
 
     def forward(self, x: Tensor, edge_index: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """(N, into) to (N, out)."""
         found = self.propagate(edge_index, x=(x, x), size=size)
-        result: Tensor = self.lin_l(self.norm_neighbours(found)) + self.lin_r(self.norm_own(x))
-        return result
+        others: Tensor = self.lin_l(self.squash_neighbours(self.norm_neighbours(found)))
+        own: Tensor = self.lin_r(self.squash_own(self.norm_own(x)))
+        return others + own
 
 
 def convolution(settings: GraphModel, into: int, out: int, last: bool) -> nn.Module:

@@ -30,8 +30,8 @@ def plane(embedding: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, floa
     axes = right[: int((sizes > 1e-9 * sizes.max().clamp(min=1e-30)).sum())][:2]
     if len(axes) < 2:
         rest = x - (x @ axes.T) @ axes
-        more = torch.linalg.svd(rest, full_matrices=False)[2][: 2 - len(axes)]
-        axes = torch.cat([axes, more])
+        _, left_over, more = torch.linalg.svd(rest, full_matrices=False)
+        axes = torch.cat([axes, more[left_over > 1e-9 * sizes.max().clamp(min=1e-30)][: 2 - len(axes)]])
     if len(axes) < 2:  # an embedding of one feature
         axes = torch.cat([axes, torch.zeros(2 - len(axes), x.shape[1], dtype=x.dtype)])
     # A direction has no sign of its own: its largest entry is positive, so that the drawing is the same each time.
