@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from bnnapps.errors import UsageError
 from bnnapps.profile.table import short, size
 from bnnapps.report import numbers
 from bnnapps.report.bars import bar_plot, bars_by_kind
@@ -57,6 +60,18 @@ def render_report(run: Run, sections: Sequence[Section] = ()) -> str:
     return jinja.get_template("report.html.j2").render(context(run, sections))
 
 
+def script_hash(text: str) -> str:
+    """How a page's Content-Security-Policy names an inline script: only this text may then run.
+
+    Raises:
+        UsageError: the text would end its own element.
+
+    """
+    if "</script" in text.lower():
+        raise UsageError("a script of the report holds '</script', which would end it: write it another way")
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
 def breakable(name: str) -> Markup:
     """A dotted name or a path that may break behind its dots, underscores and slashes."""
     text = str(escape(name)).replace("/", "/<wbr>")
@@ -65,6 +80,7 @@ def breakable(name: str) -> Markup:
 
 def context(run: Run, sections: Sequence[Section] = ()) -> dict[str, Any]:
     """What the template reads."""
+    scripts = list(dict.fromkeys(s.script for s in sections if s.script))
     exports = [export_row(e, run.costs.float_bytes if run.costs is not None else None) for e in run.exports]
     planned = None if run.plan is not None else next((s for s in reversed(run.stages) if s.plan is not None), None)
     plan = planned.plan if planned is not None else run.plan
@@ -81,6 +97,8 @@ def context(run: Run, sections: Sequence[Section] = ()) -> dict[str, Any]:
         "costs": cost_plots(run.costs),
         "exports": exports,
         "sections": [(s.title, Markup(s.html)) for s in sections],
+        "scripts": [Markup(text) for text in scripts],
+        "script_sources": " ".join(f"'{script_hash(text)}'" for text in scripts) if scripts else "'none'",
         "environment": _environment(run.environment),
         "command": run.environment.get("command") if run.environment is not None else None,
         "plain": numbers.plain,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import shutil
 from collections.abc import Mapping
@@ -140,7 +141,7 @@ def _finish(
     result["exports"] = [export_model(task, model, folder, d, console) for d in recipe.export.dialects]
     folder.write_json("result.json", result)
     sections = task.sections(model, folder.root)
-    folder.write_json("sections.json", [{"title": s.title, "html": s.html} for s in sections])
+    folder.write_json("sections.json", [dataclasses.asdict(s) for s in sections])
     refresh_report(folder)
     return result
 
@@ -148,7 +149,7 @@ def _finish(
 def refresh_report(folder: RunFolder) -> Path:
     """Write the report anew from what lies in the run folder."""
     sections: Any = folder.read_json("sections.json")
-    return write_report(folder, [Section(s["title"], s["html"]) for s in sections])
+    return write_report(folder, [Section(s["title"], s["html"], s.get("script", "")) for s in sections])
 
 
 def _run_stage(

@@ -19,10 +19,18 @@ from bnnapps.training.module import BinaryModule
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report: a title and HTML that the task wrote."""
+    """A part of the report: a title and HTML that the task wrote.
+
+    Attributes:
+        title: of the part.
+        html: as it stands; scripts inside it do not run.
+        script: JavaScript that the part needs, which is run once for the page. Everything else on the page stays
+            forbidden to run: the page names the hash of this text.
+    """
 
     title: str
     html: str
+    script: str = ""
 
 
 class Task(ABC):
