@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bnnapps.plugins.pointclouds.data_config import CloudData
@@ -19,7 +20,7 @@ def cloud_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, epoch, index])
 
 
-def rotation(degrees: np.ndarray) -> Tensor:
+def rotation(degrees: NDArray[np.float64]) -> Tensor:
     """The matrix (3, 3) that turns rows x -> x R about x, then y, then z."""
     found = torch.eye(3, dtype=torch.float64)
     for axis, angle in enumerate(np.deg2rad(degrees)):

@@ -51,7 +51,8 @@ def cached_array(
     partial = folder / f"{name}.{os.getpid()}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        made = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+        open_array: Any = np.lib.format.open_memmap  # not typed
+        made: Any = open_array(partial, mode="w+", dtype=np.float32, shape=shape)
         fill(made)
         made.flush()
         del made

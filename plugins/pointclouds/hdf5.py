@@ -40,7 +40,9 @@ def load_modelnet_hdf5(root: Path, normals: bool) -> Splits:
             check_finite(points[first:last].reshape(-1, points.shape[-1]), str(path))
         parts.append(CloudSet(unit_sphere(points), labels, str(root)))
     stored = parts[0].stored
-    return Splits(*parts, tuple(names), f"{root.name}, {len(names)} classes, {stored} points a cloud (HDF5)")
+    return Splits(
+        parts[0], parts[1], tuple(names), f"{root.name}, {len(names)} classes, {stored} points a cloud (HDF5)"
+    )
 
 
 def load_s3dis(root: Path, cache: Path, test_area: int) -> Splits:
@@ -82,7 +84,7 @@ def load_s3dis(root: Path, cache: Path, test_area: int) -> Splits:
                 f"{root}: no room for the {name} set where area {test_area} is evaluated: see data.test_area"
             )
         parts.append(CloudSet(np.array(points[chosen]), labels[chosen], str(root)))
-    return Splits(*parts, S3DIS_CLASSES, f"S3DIS, area {test_area} held out")
+    return Splits(parts[0], parts[1], S3DIS_CLASSES, f"S3DIS, area {test_area} held out")
 
 
 def _lines(path: Path) -> list[str]:

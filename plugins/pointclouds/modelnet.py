@@ -32,7 +32,9 @@ def load_modelnet(root: Path, cache: Path, stored: int, seed: int, normals: bool
         key = files_key(paths, stored=stored, seed=seed, normals=normals, split=split)
         points = _drawn(paths, cache, f"modelnet-{split}-{key}", stored, seed, normals)
         parts.append(CloudSet(points, labels, str(root)))
-    return Splits(*parts, classes, f"{root.name}, {len(classes)} classes of meshes, {stored} points drawn on each")
+    return Splits(
+        parts[0], parts[1], classes, f"{root.name}, {len(classes)} classes of meshes, {stored} points drawn on each"
+    )
 
 
 def _files(root: Path) -> tuple[dict[str, list[tuple[Path, int]]], tuple[str, ...]]:
@@ -91,7 +93,12 @@ def load_voxels(root: Path, stored: int, seed: int) -> Splits:
             grid = np.unpackbits(bits[i], count=side**3).reshape(side, side, side).astype(bool)
             points[i] = _in_voxels(grid, stored, np.random.default_rng([seed, which, i]), f"{path}, {split} shape {i}")
         parts.append(CloudSet(points, labels, str(path)))
-    return Splits(*parts, classes, f"{path.stem}, {len(classes)} classes of voxel grids, {stored} points drawn in each")
+    return Splits(
+        parts[0],
+        parts[1],
+        classes,
+        f"{path.stem}, {len(classes)} classes of voxel grids, {stored} points drawn in each",
+    )
 
 
 def _in_voxels(grid: NDArray[np.bool_], count: int, rng: np.random.Generator, name: str) -> NDArray[np.float32]:

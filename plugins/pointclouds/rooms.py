@@ -68,4 +68,4 @@ def load_rooms(train: int, dev: int, seed: int) -> Splits:
     for which, count in enumerate((train, dev)):
         pairs = [room_cloud(np.random.default_rng([seed, which, i])) for i in range(count)]
         found.append(CloudSet(np.stack([p for p, _ in pairs]), np.stack([each for _, each in pairs]), "rooms"))
-    return Splits(*found, CLASSES, "rooms, furnished rooms (generated)")
+    return Splits(found[0], found[1], CLASSES, "rooms, furnished rooms (generated)")

@@ -56,7 +56,7 @@ def load_shapenet(root: Path, cache: Path, stored: int, seed: int, category: str
         points = np.array(read[..., : 6 if normals else 3])
         parts.append(CloudSet(points, labels - first, str(root), categories=kinds))
     own = tuple(tuple(part - first for part in span) for span in spans)
-    return Splits(*parts, classes, f"ShapeNet parts, {len(wanted)} categories", wanted, own)
+    return Splits(parts[0], parts[1], classes, f"ShapeNet parts, {len(wanted)} categories", wanted, own)
 
 
 def _listed(root: Path, split: str, wanted: tuple[str, ...]) -> list[tuple[Path, int]]:

@@ -24,7 +24,7 @@ def _sphere(rng: Generator) -> Mesh:
 
 
 def _box(rng: Generator) -> Mesh:
-    return box(rng.uniform(0.5, 1.5, 3))
+    return box(rng.uniform(0.5, 1.5, 3).tolist())
 
 
 def _cylinder(rng: Generator) -> Mesh:
@@ -131,8 +131,8 @@ def load_shapes(train: int, dev: int, seed: int, parts: bool, normals: bool) -> 
         kept = points if normals else points[..., :3]
         found.append(CloudSet(np.ascontiguousarray(kept), labels, "shapes10", categories=kinds if parts else None))
     if parts:
-        return Splits(*found, PART_CLASSES, "shapes10, parts of solids (generated)", CLASSES, PARTS)
-    return Splits(*found, CLASSES, "shapes10, solids (generated)")
+        return Splits(found[0], found[1], PART_CLASSES, "shapes10, parts of solids (generated)", CLASSES, PARTS)
+    return Splits(found[0], found[1], CLASSES, "shapes10, solids (generated)")
 
 
 def write_shapes(root: Path, train: int, dev: int, seed: int = 0) -> None:

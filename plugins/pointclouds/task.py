@@ -155,7 +155,7 @@ class CloudTask(Task):
         folder.mkdir(parents=True, exist_ok=True)
         examples = self.example_inputs()
         save_file({"points": examples}, folder / "examples.pt")
-        facts = {"classes": list(self.classes), "target": self.data.wanted}
+        facts: dict[str, Any] = {"classes": list(self.classes), "target": self.data.wanted}
         facts |= {"points": examples.shape[1], "channels": examples.shape[2]}
         facts["unit_sphere"] = self.data.wanted != "scene"
         write_text(folder / "task.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")

@@ -36,7 +36,8 @@ def medians_of_max(counts: Tensor) -> Tensor:
 
     """
     share = -torch.expm1(-math.log(2) / counts.to(torch.float64).clamp(min=1))
-    return -torch.special.ndtri(share)
+    median: Tensor = -torch.special.ndtri(share)
+    return median
 
 
 def aggregate(x: Tensor, kind: str, mask: Tensor | None = None) -> Tensor:
