@@ -164,10 +164,10 @@ def _decoded(raw: bytes, info: WaveInfo) -> NDArray[np.float64]:
         # The three bytes go to the top of four, so that the sign is in its place.
         wide = np.zeros((len(raw) // 3, 4), dtype=np.uint8)
         wide[:, 1:] = np.frombuffer(raw, dtype=np.uint8).reshape(-1, 3)
-        whole, bits = wide.reshape(-1).view("<i4"), 32
+        raw, bits = wide.tobytes(), 32
     else:
-        whole, bits = np.frombuffer(raw, dtype=f"<i{info.bits // 8}"), info.bits
-    found: NDArray[np.float64] = whole.astype(np.float64) / 2 ** (bits - 1)
+        bits = info.bits
+    found: NDArray[np.float64] = np.frombuffer(raw, dtype=f"<i{bits // 8}").astype(np.float64) / 2 ** (bits - 1)
     return found
 
 
