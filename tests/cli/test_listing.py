@@ -7,13 +7,14 @@ from bnnapps.binarize import layer_types
 from bnnapps.losses import losses
 from bnnapps.methods import methods
 from bnnapps.models import models
+from bnnapps.plugin import plugin_names
 from bnnapps.recipe.load import shipped_recipes
 
 
 @pytest.mark.parametrize(
     ("what", "key", "expected"),
     [
-        ("tasks", "task", lambda: ["classification", "detection", "segmentation", "text"]),
+        ("tasks", "task", lambda: sorted(plugin_names())),
         ("methods", "method", lambda: [m.name for m in methods()]),
         ("recipes", "recipe", lambda: list(shipped_recipes())),
         ("models", "model", lambda: [m.name for m in models()]),
@@ -32,6 +33,11 @@ def test_a_list_names_everything(what, key, expected):
     shown = [line.split()[0] for line in table.lines]
     assert shown[0] == key
     assert [word for word in shown[1:] if word in names] == names  # long cells go on in the next line
+
+
+def test_the_tasks_are_those_of_the_package():
+    tasks = {"classification", "detection", "graphs", "pointclouds", "segmentation", "text"}
+    assert tasks <= {row["task"] for row in call("list", "tasks", "--json").json}
 
 
 def test_a_recipe_is_listed_with_its_first_line():
