@@ -106,6 +106,7 @@ class GraphTask(Task):
         shape = Shape.of(self.settings, self.data.predicts, self.features, len(self.classes))
         torch.manual_seed(self.recipe.seed)
         model = build_shape(shape)
+        _start_input_norm(model, self.example_inputs()[0])
         if self.settings.checkpoint is not None:
             load_weights(model, self.settings.checkpoint)
         return _labelled(model, shape)
@@ -184,6 +185,17 @@ class GraphTask(Task):
             found.append((logits_of(model, batch).float(), embedded.float(), batch["labels"], batch["part"]))
         logits, embedding, labels, part = (torch.cat(column) for column in zip(*found, strict=True))
         return logits, embedding, labels, part
+
+
+def _start_input_norm(model: nn.Module, x: Tensor) -> None:
+    """Statistics of the example inputs for a BatchNorm on the features, which knows none before its first batch.
+
+    So a plan, which is made before the training, sees signs of both kinds behind it.
+    """
+    norm = getattr(getattr(model, "encoder", None), "input_norm", None)
+    if norm is not None:
+        norm.running_mean.copy_(x.mean(0))
+        norm.running_var.copy_(x.var(0, correction=0))
 
 
 def _labelled(model: nn.Module, shape: Shape) -> nn.Module:

@@ -152,6 +152,18 @@ def test_one_example_of_a_batch_of_graphs_is_a_graph() -> None:
     assert whole.one_example()[0].shape == (34, 34)
 
 
+def test_the_norm_of_the_input_starts_from_the_graph() -> None:
+    base = NODES | {"model": {"hidden": 8, "input_norm": True, "activation": "none"}}
+    task = GraphTask(recipe_of(base))
+    model, x = task.build_model().eval(), task.example_inputs()[0]
+    assert torch.equal(model.encoder.input_norm.running_mean, x.mean(0))
+    warned = bnnapps.plan(model, "bigcn", example_inputs=task.example_inputs()).warnings
+    assert not any("convs.0.lin" in line for line in warned)
+    other = GraphTask(recipe_of(NODES)).build_model()
+    warned = bnnapps.plan(other, "bigcn", example_inputs=task.example_inputs()).warnings
+    assert any("'encoder.convs.0.lin'" in line and "never negative" in line for line in warned)
+
+
 # Losses
 
 
