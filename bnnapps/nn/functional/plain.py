@@ -11,11 +11,12 @@ from bnnapps.nn.functional.autograd import call
 
 
 class _PlainInput(torch.autograd.Function):
-    """Keeps both operands as bytes where they are small integers; dropped codes are scaled, and stay floats."""
+    """Keeps an operand as bytes where it has small integers; dropped codes are scaled, and stay floats."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, scale: Tensor | None) -> Tensor:
-        ctx.save_for_backward(_kept(x), _kept(w), scale)
+    def forward(ctx: Any, x: Tensor, w: Tensor, scale: Tensor | None, integers: tuple[bool, bool]) -> Tensor:
+        kept = (t.detach().to(torch.int8) if small else t for t, small in zip((x, w), integers, strict=True))
+        ctx.save_for_backward(*kept, scale)
         result = x @ w.t()
         return result if scale is None else result.mul_(scale)
 
@@ -28,15 +29,10 @@ class _PlainInput(torch.autograd.Function):
         w_grad = None
         if ctx.needs_input_grad[1]:
             w_grad = (grad if scale is None else grad * scale).t() @ x.to(grad.dtype)
-        return x_grad, w_grad, None
+        return x_grad, w_grad, None, None
 
 
-def _kept(codes: Tensor) -> Tensor:
-    small = codes.detach().to(torch.int8)
-    return small if torch.equal(small.to(codes.dtype), codes.detach()) else codes
-
-
-def plain_linear(x: Tensor, w: Tensor, scale: Tensor | None) -> Tensor:
+def plain_linear(x: Tensor, w: Tensor, scale: Tensor | None, integers: tuple[bool, bool] = (False, False)) -> Tensor:
     """scale * (x @ w^T), with a gradient for x that leaves the scale out.
 
     With G the gradient of the result: dL/dx = G @ w, and dL/dw = (G scale)^T @ x. So the released code of Bi-GCN (Wang
@@ -46,9 +42,10 @@ def plain_linear(x: Tensor, w: Tensor, scale: Tensor | None) -> Tensor:
         x: (rows, in).
         w: (out, in).
         scale: broadcast to (rows, out), a constant; `None` is 1.
+        integers: whether x and w have integers of one byte, as which autograd keeps them then.
 
     """
-    return call(_PlainInput, x, w, None if scale is None else scale.detach())
+    return call(_PlainInput, x, w, None if scale is None else scale.detach(), integers)
 
 
 _LEVELS = 1 << 16

@@ -71,7 +71,8 @@ class LinearParts(Parts):
         else:
             left, right = self.operands(x, matrix, offsets=True)
             result = linear(left, right, inner)
-        self.recover(result, matrix, lambda weight: F.linear(x, weight))
+        if self.waits_for_data:
+            self.recover(result, matrix, lambda weight: F.linear(x, weight))
         result = self.finish(result, x)
         return result if inner is bias or bias is None else result + bias
 
@@ -82,7 +83,8 @@ class LinearParts(Parts):
         if left.scale is not None:
             rows = left.scale if left.scale.numel() == 1 else _rows(left.scale.expand(*x.shape[:-1], 1))
             scale = rows if scale is None else rows * scale
-        result = plain_linear(_rows(left.codes), right.codes, scale)
+        integers = left.kind != "real", right.kind != "real"
+        result = plain_linear(_rows(left.codes), right.codes, scale, integers)
         return result.view(*x.shape[:-1], matrix.shape[0])
 
     def _linear_on_bits(self, x: Tensor, matrix: Tensor) -> bool:
@@ -117,9 +119,14 @@ class LinearParts(Parts):
         rows = found._replace(codes=_rows(found.codes), source=_rows(found.source))
         return rows, scale, scale is None or scale.numel() == 1
 
+    @property
+    def waits_for_data(self) -> bool:
+        """Whether the output scale starts from the batch at hand."""
+        return self.output is not None and self.output.needs_data and self.training
+
     @torch.no_grad()
     def recover(self, result: Tensor, weight: Tensor, product: Callable[[Tensor], Tensor]) -> None:
-        """Let the output scale start from the first batch of the training, if it still waits for one.
+        """Let the output scale start from the first batch of the training.
 
         Args:
             result: the product of the codes.
@@ -127,8 +134,7 @@ class LinearParts(Parts):
             product: the real product of the real input with the weight that it is given.
 
         """
-        if self.output is None or not self.output.needs_data or not self.training:
-            return
+        assert self.output is not None
         real = weight if self.weight is None else self.weight.transformed(weight)
         codes = codes_of(self.weight, weight).codes
         self.output.recover(product(real), result, real, codes)

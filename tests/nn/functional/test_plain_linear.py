@@ -19,10 +19,11 @@ def operands(rows: int = 5, into: int = 7, out: int = 3) -> tuple[Tensor, Tensor
     return torch.randn(rows, into, dtype=torch.float64), torch.randn(out, into, dtype=torch.float64)
 
 
-def test_the_input_gets_the_gradient_without_the_scale() -> None:
+@pytest.mark.parametrize("integers", [(False, False), (True, True)])
+def test_the_input_gets_the_gradient_without_the_scale(integers: tuple[bool, bool]) -> None:
     x, w = (BF.sign(t).requires_grad_() for t in operands())
     scale = torch.rand(5, 3, dtype=torch.float64) + 0.5
-    y = BF.plain_linear(x, w, scale)
+    y = BF.plain_linear(x, w, scale, integers)
     assert torch.allclose(y, scale * (x @ w.T))
     grad = torch.randn_like(y)
     y.backward(grad)
