@@ -49,11 +49,17 @@ def prepare_clouds(settings: CloudData, seed: int) -> Splits:
         if settings.points > part.stored and not settings.repeat:
             raise DataError(
                 f"{part.origin}: the clouds of the {name} set have {part.stored} points, and data.points is "
-                f"{settings.points}: set data.points to {part.stored} at most, or data.repeat to true"
+                f"{settings.points}: set data.points to {part.stored} at most, or data.{_more(settings)}"
             )
     _check(train, settings.batch_size)
     train, dev = replace(train, repeat=settings.repeat), replace(dev, repeat=settings.repeat)
     return replace(splits, train=train, dev=dev)
+
+
+def _more(settings: CloudData) -> str:
+    """What gives clouds more points: drawing more, or taking some twice."""
+    drawn_here = settings.source in ("modelnet", "modelnet_voxels")
+    return f"stored to {settings.points}" if drawn_here else "repeat to true"
 
 
 def _read(settings: CloudData) -> Splits:

@@ -32,8 +32,8 @@ class CloudData(Record):
     root: str | None = None
     """`modelnet`: CLASS/train/*.off and CLASS/test/*.off; `modelnet_hdf5`: train_files.txt, test_files.txt and
     shape_names.txt; `modelnet_voxels`: an .npz of voxel grids, or its folder; `shapenet`: train_test_split and a folder
-    a category; `s3dis`: all_files.txt and room_filelist.txt. The last two also as PyG's `ShapeNet` and `S3DIS` leave
-    them, below `raw`."""
+    a category; `s3dis`: all_files.txt and room_filelist.txt. Folders of PyG's
+    `ModelNet`, `ShapeNet` and `S3DIS` too, which have these below `raw`."""
     target: Target | None = None
     """`class`: one for each cloud; `parts`: the part that each point belongs to; `scene`: the class of each point. By
     default what the source has; `shapes10` has the first two."""

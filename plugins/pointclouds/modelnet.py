@@ -38,6 +38,7 @@ def load_modelnet(root: Path, cache: Path, stored: int, seed: int, normals: bool
 
 
 def _files(root: Path) -> tuple[dict[str, list[tuple[Path, int]]], tuple[str, ...]]:
+    root = root / "raw" if (root / "raw").is_dir() else root  # as PyG's ModelNet leaves them
     if not root.is_dir():
         raise DataError(f"data.root {root} is no folder: expected one with CLASS/train/*.off and CLASS/test/*.off")
     folders = sorted(p for p in root.iterdir() if p.is_dir() and any((p / split).is_dir() for split in _SPLITS))

@@ -70,15 +70,20 @@ def test_bias_stays_outside_of_the_scale() -> None:
     assert torch.allclose(y, layer()(x), atol=1e-5)
 
 
-def test_convolution_recovers_its_scale() -> None:
+@pytest.mark.parametrize(
+    ("kind", "product"),
+    [(nn.Conv2d, nn.functional.conv2d), (nn.ConvTranspose2d, nn.functional.conv_transpose2d)],
+)
+def test_convolutions_recover_their_scale(kind: Any, product: Any) -> None:
     torch.manual_seed(0)
-    conv = nn.Conv2d(4, 8, 3, padding=1, bias=False)
-    bnnapps.binarize(nn.Sequential(conv), "bipointnet", keep_first=0, keep_last=0)
+    conv = kind(4, 8, 3, padding=1)
+    rules = [{"types": [kind], "use": "bipointnet"}]
+    bnnapps.binarize(nn.Sequential(conv), rules, keep_first=0, keep_last=0)
     x = torch.randn(2, 4, 6, 6)
-    y = conv(x)
-    centred = conv.weight - conv.weight.mean()
-    real = nn.functional.conv2d(x, centred, padding=1).detach()
-    assert float(y.detach().std()) == pytest.approx(float(real.std()), rel=1e-4)
+    y = (conv(x) - conv.bias.view(-1, 1, 1)).detach()
+    centred = (conv.weight - conv.weight.mean()).detach()
+    assert float(y.std()) == pytest.approx(float(product(x, centred, padding=1).std()), rel=1e-4)
+    assert not conv.binary.output.needs_data
 
 
 def test_zeros_recover_from_the_weights_and_constants_from_nothing() -> None:

@@ -40,7 +40,8 @@ class _BinaryConv(BinaryLayer[ConvSpec], _ConvNd):
         """The binary convolution; see the class."""
         bias = self.bias if self.spec.output is None else None
         result = self._product(input, bias)
-        self.binary.recover(result, self.weight, lambda weight: self._conv_forward(input, weight, None))
+        if self.binary.waits_for_data:
+            self.binary.recover(result, self.weight, lambda weight: self._conv_forward(input, weight, None))
         result = self.binary.finish(result, input)
         if self.bias is None or bias is not None:
             return result

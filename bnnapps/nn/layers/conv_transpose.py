@@ -125,12 +125,14 @@ class _BinaryConvTranspose(BinaryLayer[ConvSpec], _ConvTransposeNd):
 
     def _computed(self, real: Tensor, extra: list[int]) -> Tensor:
         x, w = self.binary.operands(real, self.weight, offsets=True)
-        if self.bias is None:
-            return self.binary.finish(self._scaled(x, w, None, real, extra), real)
         if self.spec.output is None:
             return self.binary.finish(self._scaled(x, w, self.bias, real, extra), real)
-        result = self.binary.finish(self._scaled(x, w, None, real, extra), real)
-        return result + self.bias.view(-1, *[1] * len(self.kernel_size))
+        result = self._scaled(x, w, None, real, extra)
+        if self.binary.waits_for_data:
+            geometry = (self.stride, self.padding, extra, self.groups, self.dilation)
+            self.binary.recover(result, self.weight, lambda weight: type(self).convolve(real, weight, None, *geometry))
+        result = self.binary.finish(result, real)
+        return result if self.bias is None else result + self.bias.view(-1, *[1] * len(self.kernel_size))
 
     def _scaled(self, x: Codes, w: Codes, bias: Tensor | None, real: Tensor, extra: list[int]) -> Tensor:
         """The product of both operands with their scales, and the bias."""

@@ -147,12 +147,14 @@ def test_folder_of_meshes(tmp_path):
     assert np.linalg.norm(splits.train.points, axis=-1).max(axis=1) == pytest.approx(1)
     path = tmp_path / "box" / "train" / "box_0001.off"
     mesh = read_off(path)
+    with pytest.raises(DataError, match=r"have 256 points, and data.points is 300: .*data.stored to 300"):
+        prepare_clouds(settings.model_copy(update={"points": 300}), 0)
     drawn, _ = mesh.sample(256, np.random.default_rng([0, 0]))
     assert splits.train.points[0] == pytest.approx(unit_sphere(drawn)[:, :3])
 
 
 def test_drawn_points_are_kept_until_a_file_changes(tmp_path, monkeypatch):
-    write_shapes(tmp_path / "set", train=1, dev=1)
+    write_shapes(tmp_path / "set" / "raw", train=1, dev=1)  # as PyG leaves them
     cache = tmp_path / "cache"
     settings = CloudData(source="modelnet", root=str(tmp_path / "set"), points=32, stored=64, cache=str(cache))
     first = np.array(prepare_clouds(settings, 0).train.points)
@@ -167,7 +169,7 @@ def test_drawn_points_are_kept_until_a_file_changes(tmp_path, monkeypatch):
     next(cache.iterdir()).write_bytes(b"damaged")
     assert (prepare_clouds(settings, 0).train.points == first).all()
     assert len(reads) == 10
-    path = tmp_path / "set" / "box" / "train" / "box_0001.off"
+    path = tmp_path / "set" / "raw" / "box" / "train" / "box_0001.off"
     path.write_text(path.read_text() + "\n# another one\n")
     prepare_clouds(settings, 0)
     assert len(reads) == 20
