@@ -36,6 +36,18 @@ def convolutional(method: str) -> Targets:
     return rules
 
 
+def spoken(method: str) -> Targets:
+    """As `convolutional`, with the weights of convolutions over time centred over their layer (BiFSMN)."""
+
+    def rules(model: nn.Module) -> list[Rule]:
+        use = {"method": method, "weight.transform": "centre", "weight.over": "layer"}
+        over_time = Rule(types=["conv1d"], use=use)
+        chosen = convolutional(method)(model)
+        return [chosen[0], *_useful(model, over_time), *chosen[1:]]
+
+    return rules
+
+
 def points(method: str) -> Targets:
     """Every linear layer and convolution, each `bnnapps.nn.Rectifier`, each aggregation over points.
 

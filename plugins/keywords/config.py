@@ -19,7 +19,7 @@ class SoundAugment(Record):
     """Change nothing."""
     probability: float = Field(default=0.5, ge=0, le=1)
     """Of each of gain, speed and shift."""
-    gain: tuple[float, float] = (0.7, 1.1)
+    gain: list[float] = Field(default=[0.7, 1.1], min_length=2, max_length=2)
     """Loudness is multiplied by a number between these."""
     speed: float = Field(default=0.2, ge=0, lt=1)
     """The clip is played up to so much faster or slower (0.2: 0.8 to 1.2 times as fast)."""

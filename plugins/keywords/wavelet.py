@@ -68,13 +68,15 @@ def emphasized(teacher: Tensor, epsilon: float = 1e-8) -> Tensor:
     the high-frequency enhancement distillation). A constant map has no high frequencies: `epsilon` keeps it finite.
     """
     high = high_frequencies(teacher)
-    return high / (high.std() + epsilon) + teacher / (teacher.std() + epsilon)
+    found: Tensor = high / (high.std() + epsilon) + teacher / (teacher.std() + epsilon)
+    return found
 
 
 def squared_direction(x: Tensor, epsilon: float = 1e-12) -> Tensor:
     """x^2 / ||x^2||_2, the norm over all elements."""
     squares = x.square()
-    return squares / squares.norm().clamp(min=epsilon)
+    found: Tensor = squares / squares.norm().clamp(min=epsilon)
+    return found
 
 
 def direction_distance(student: Tensor, teacher: Tensor) -> Tensor:

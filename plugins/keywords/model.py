@@ -1,0 +1,90 @@
+"""Networks for keywords, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bnnapps.errors import RecipeError
+from bnnapps.plugins.keywords.dfsmn import DFSMN
+from bnnapps.plugins.keywords.recipe import KeywordModel
+from bnnapps.plugins.keywords.small_networks import DSCNN, TCResNet
+
+
+class Shape(NamedTuple):
+    """A network without its weights."""
+
+    name: str
+    options: dict[str, Any]
+    depths: int
+    classes: int
+    rows: int
+    columns: int
+
+    @classmethod
+    def of(cls, settings: KeywordModel, classes: int, rows: int, columns: int) -> Shape:
+        """The network that a recipe asks for."""
+        depths = 1 if settings.thinnable is None else len(settings.thinnable)
+        return cls(settings.name, dict(settings.options), depths, classes, rows, columns)
+
+
+def _dfsmn(shape: Shape) -> nn.Module:
+    return DFSMN(shape.classes, shape.rows, shape.columns, options=shape.depths, **shape.options)
+
+
+_BUILDERS: dict[str, Callable[[Shape], nn.Module]] = {
+    "dfsmn": _dfsmn,
+    "tc_resnet": lambda shape: TCResNet(shape.classes, shape.rows, **shape.options),
+    "ds_cnn": lambda shape: DSCNN(shape.classes, **shape.options),
+}
+
+
+def build_shape(shape: Shape) -> nn.Module:
+    """The float network, with random weights from torch's generator.
+
+    Raises:
+        RecipeError: an unknown option, or pictures that the network does not take.
+
+    """
+    try:
+        network = _BUILDERS[shape.name](shape)
+    except (TypeError, ValueError, KeyError) as problem:
+        reason = " ".join(str(problem).split())
+        raise RecipeError(f"model.name '{shape.name}' with options {shape.options}: {reason}") from None
+    _check(network, shape)
+    return network
+
+
+def _check(network: nn.Module, shape: Shape) -> None:
+    training = network.training
+    try:
+        with torch.no_grad():
+            logits: Tensor = network.eval()(torch.zeros(1, 1, shape.rows, shape.columns))
+    except RuntimeError as problem:
+        reason = " ".join(str(problem).split())[:200]
+        raise RecipeError(
+            f"model.name '{shape.name}' cannot take pictures of {shape.rows} bands and {shape.columns} frames: "
+            f"{reason}; set data.features or data.seconds otherwise"
+        ) from None
+    finally:
+        network.train(training)
+    assert logits.shape == (1, shape.classes)
+
+
+def layer_names(network: nn.Module, option: int = 0) -> list[str]:
+    """The modules whose outputs distillation compares: the memory layers that run at a depth, in order.
+
+    Raises:
+        RecipeError: the network has none.
+
+    """
+    if not isinstance(network, DFSMN):
+        kind = type(network).__name__
+        raise RecipeError(
+            f"losses on the features of memory layers need model.name dfsmn, and the network is a {kind}: take another "
+            "loss, or that network"
+        )
+    return [f"layers.{i}" for i in network.running(option)]
