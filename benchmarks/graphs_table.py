@@ -43,6 +43,8 @@ TU = {
     "data.batch_size": 32,
     "data.eval_batch_size": 256,
     "data.neighbors": None,
+    "data.eval_neighbors": None,
+    "train.stages": [],
     "model.heads": 1,
     "train.lr": 0.005,
     "train.optimizer.weight_decay": 0.0,
