@@ -9,19 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from bnnapps.plugins.segmentation.pictures import colours_of
-from bnnapps.report.svg import SERIES, draw
+from bnnapps.plugins.segmentation.pictures import colours_of, confusion_picture
 
 __all__ = ["class_table", "cloud_viewer", "confusion_picture", "viewer_script"]
 
 MOST_POINTS = 2048
 """So many points of a cloud are drawn at most."""
-MOST_CLASSES = 21
-"""The confusion matrix is drawn up to so many classes."""
 _SCRIPT = Path(__file__).with_name("viewer.js")
 
 
@@ -134,46 +129,3 @@ def class_table(matrix: Tensor, classes: Sequence[str]) -> str:
     names = ("class", "IoU", "share of points", "precision", "recall")
     head = "".join(f"<th{' class=n' if i else ''}>{name}</th>" for i, name in enumerate(names))
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-
-
-def confusion_picture(matrix: Tensor, classes: Sequence[str], unit: str) -> str:
-    """Which share of each class (rows) is taken for each class, as a drawing; empty for many classes.
-
-    Args:
-        matrix: counts, (C, C).
-        classes: their names.
-        unit: what is counted, such as `clouds`.
-
-    """
-    size = len(classes)
-    if size > MOST_CLASSES:
-        return ""
-    shares = matrix.double() / matrix.sum(dim=1, keepdim=True).clamp(min=1)
-
-    def paint(axes: Axes) -> None:
-        for row in range(size):
-            for column in range(size):
-                share = float(shares[row, column])
-                if share < 0.005:
-                    continue
-                colour = SERIES[0] if row == column else SERIES[1]
-                alpha = 0.04 + 0.16 * share if row == column else min(0.6, 0.1 + share)
-                axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color=colour, alpha=alpha, linewidth=0))
-                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8)
-        names = [name if len(name) <= 16 else name[:15] + "…" for name in classes]
-        axes.set_xticks(range(size), names, rotation=90)
-        axes.set_yticks(range(size), names)
-        axes.set_xlim(-0.5, size - 0.5)
-        axes.set_ylim(size - 0.5, -0.5)
-        axes.set_aspect("equal")
-        axes.set_xlabel("prediction")
-        axes.set_ylabel("truth")
-        axes.grid(False)
-        axes.tick_params(length=0)
-        for side in ("left", "bottom"):
-            axes.spines[side].set_visible(False)
-
-    inches = 1.8 + 0.36 * size
-    drawing = draw(paint, (inches, inches), "confusion", f"Confusion matrix of the {unit} of the dev set")
-    remark = f'<p class="remark">Percent of the {unit} of each true class; what rounds to 0 is left out.</p>'
-    return f'<figure class="plot" style="max-width:{inches * 1.25:.1f}in">{drawing}</figure>{remark}'

@@ -145,8 +145,15 @@ def class_table(matrix: Tensor, classes: Sequence[str], images: int) -> str:
 _BAR = "background:var(--series-1);margin-right:.45rem;border-radius:2px"
 
 
-def confusion_picture(matrix: Tensor, classes: Sequence[str]) -> str:
-    """Which share of each class's pixels (rows) is taken for each class, as a drawing; empty for many classes."""
+def confusion_picture(matrix: Tensor, classes: Sequence[str], unit: str = "pixels") -> str:
+    """Which share of each class's pixels (rows) is taken for each class, as a drawing; empty for many classes.
+
+    Args:
+        matrix: counts, (C, C).
+        classes: their names.
+        unit: what is counted.
+
+    """
     size = len(classes)
     if size > MOST_CLASSES:
         return ""
@@ -176,6 +183,6 @@ def confusion_picture(matrix: Tensor, classes: Sequence[str]) -> str:
             axes.spines[side].set_visible(False)
 
     inches = 1.8 + 0.36 * size
-    drawing = draw(paint, (inches, inches), "confusion", "Confusion matrix of the pixels of the dev images")
-    remark = '<p class="remark">Percent of the pixels of each true class; what rounds to 0 is left out.</p>'
+    drawing = draw(paint, (inches, inches), "confusion", f"Confusion matrix of the {unit} of the dev set")
+    remark = f'<p class="remark">Percent of the {unit} of each true class; what rounds to 0 is left out.</p>'
     return f'<figure class="plot" style="max-width:{inches * 1.25:.1f}in">{drawing}</figure>{remark}'
