@@ -66,13 +66,13 @@ def embedding_picture(embedding: Tensor, labels: Tensor, guesses: Tensor, classe
                 continue
             colour, marker = SERIES[number % len(SERIES)], _MARKERS[number // len(SERIES) % len(_MARKERS)]
             axes.scatter(
-                points[own, 0], points[own, 1], s=10, c=colour, marker=marker, linewidths=0, alpha=0.75, label=name
+                points[own, 0], points[own, 1], s=18, c=colour, marker=marker, linewidths=0, alpha=0.75, label=name
             )
         if bool(wrong.any()):
             axes.scatter(
                 points[wrong, 0],
                 points[wrong, 1],
-                s=34,
+                s=46,
                 facecolors="none",
                 edgecolors=QUIET,
                 linewidths=0.7,
@@ -83,14 +83,14 @@ def embedding_picture(embedding: Tensor, labels: Tensor, guesses: Tensor, classe
         axes.grid(False)
         for side in ("left", "bottom"):
             axes.spines[side].set_visible(False)
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8.5)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9.5, markerscale=1.5)
 
     drawing = draw(paint, (7.2, 4.4), "embedding", f"The embedding of {what} in a plane")
     text = (
         f"<p>What the last layer reads of each of {len(points)} {html.escape(what)}, laid into the plane that sets the "
         f"means of the classes furthest apart ({share:.0%} of the variance).</p>"
     )
-    return f'{text}<figure class="plot">{drawing}</figure>'
+    return f'{text}<figure class="plot" style="max-width:9in">{drawing}</figure>'
 
 
 def score_picture(scores: Tensor, labels: Tensor) -> str:
@@ -106,4 +106,4 @@ def score_picture(scores: Tensor, labels: Tensor) -> str:
         axes.legend(frameon=False)
 
     drawing = draw(paint, (7.2, 3.2), "scores", "Scores of linked and of unlinked pairs")
-    return f'<figure class="plot">{drawing}</figure>'
+    return f'<figure class="plot" style="max-width:9in">{drawing}</figure>'
