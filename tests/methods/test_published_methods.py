@@ -40,7 +40,7 @@ COMPOSITION: list[tuple[str, str, str, Any]] = [
     ("bigcn", "linear", "activation.scale", "input_map"),
     ("bigcn", "linear", "input_gradient", "plain"),
     ("bgn", "linear", "weight.scale", "none"),
-    ("bifsmn", "conv", "weight.scale_gradient", "constant"),
+    ("bifsmn", "conv", "weight.scale_gradient", "straight"),
     ("bifsmn", "conv", "weight.estimator.name", "clip"),
     ("bifsmn", "conv", "activation.scale", "none"),
     ("binarygnn", "linear", "weight.constraint", "clip"),
