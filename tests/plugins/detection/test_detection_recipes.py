@@ -1,4 +1,4 @@
-"""The recipes of LWS-Det, ASDA, IDa-Det and mmdet: what they say, and two steps of each of their stages."""
+"""The recipes of BiDet, LWS-Det, ASDA and IDa-Det: what they say, and two steps of each of their stages."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from bnnapps.training.checkpoint import load_file
 from bnnapps.training.runner import run_recipe
 from bnnapps.training.stages import check_stages
 
-RECIPES = ("asda_fasterrcnn", "bidet_mmdet", "idadet_fasterrcnn", "lwsdet_fasterrcnn")
+BIDET = ("bidet_fasterrcnn", "bidet_mmdet", "bidet_ssd300")
+RECIPES = ("asda_fasterrcnn", *BIDET, "idadet_fasterrcnn", "lwsdet_fasterrcnn")
 METHODS = {
     "asda_fasterrcnn": "asda",
-    "bidet_mmdet": "bidet_sc",
+    **dict.fromkeys(BIDET, "bidet_sc"),
     "idadet_fasterrcnn": "asda",
     "lwsdet_fasterrcnn": "lwsdet",
 }
@@ -61,20 +62,17 @@ def test_every_key_stands_there_with_a_comment(name: str) -> None:
     assert values["train"]["schedule"].keys() == ScheduleConfig.model_fields.keys()
 
 
+TWO_STAGES = {"bidet_bottleneck": 0.02, "bidet_rpn_bottleneck": 0.5, "bidet_prior": 0.05, "bidet_rpn_prior": 0.01}
 # Optimizer, learning rate, epochs, batch size; losses beyond the detector's own, with their weights.
-PUBLISHED: dict[str, tuple[str, float, int, int, dict[str, float]]] = {
+PUBLISHED: dict[str, tuple[str, float, int | None, int, dict[str, float]]] = {
     "asda_fasterrcnn": ("sgd", 0.004, 12, 4, {}),
     "idadet_fasterrcnn": ("sgd", 0.004, 12, 4, {"proposal_discrepancy": 0.4}),
     "lwsdet_fasterrcnn": (
         "adam", 0.001, 12, 4, {"feature_imitation": 0.01, "layer_angle": 1.0, "layer_amplitude": 1.0}
     ),
-    "bidet_mmdet": (
-        "adam",
-        0.01,
-        50,
-        16,
-        {"bidet_bottleneck": 0.02, "bidet_rpn_bottleneck": 0.5, "bidet_prior": 0.05, "bidet_rpn_prior": 0.01},
-    ),
+    "bidet_ssd300": ("adam", 0.001, None, 32, {"bidet_bottleneck": 0.1, "bidet_prior": 0.2}),
+    "bidet_fasterrcnn": ("adam", 0.01, 50, 16, TWO_STAGES),
+    "bidet_mmdet": ("adam", 0.01, 50, 16, TWO_STAGES),
 }  # fmt: skip
 
 
@@ -88,7 +86,10 @@ def test_settings(name: str) -> None:
     teaches = name in ("idadet_fasterrcnn", "lwsdet_fasterrcnn")
     assert last.teacher == ("float" if teaches else None)
     assert recipe.binarize.method == METHODS[name]
-    if name == "bidet_mmdet":  # from the first drop of the rate on
+    if name == "bidet_ssd300":
+        assert last.steps == 300000
+        assert [m * last.steps for m in last.schedule.milestones] == pytest.approx([30000, 80000, 200000], rel=1e-4)
+    if name in BIDET:  # from the first drop of the rate on
         assert {loss.start for loss in last.losses if loss.name != "task"} == {last.schedule.milestones[0]}
 
 
