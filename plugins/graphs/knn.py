@@ -62,14 +62,14 @@ def neighbours(x: Tensor, k: int, distance: Distance) -> Tensor:
     points = x.shape[1]
     if k > points:
         raise ValueError(f"k is {k}, but the clouds have {points} points: lower k, or take more points")
+    itself = torch.eye(points, dtype=torch.bool, device=x.device)
     if distance == "l2":
         squares = x.square().sum(-1)
         apart = squares[:, :, None] - 2 * x @ x.transpose(1, 2) + squares[:, None]
         # A point is its own nearest neighbour, whatever rounding makes of it.
-        apart.diagonal(dim1=1, dim2=2).fill_(float("-inf"))
+        apart = apart.masked_fill(itself, float("-inf"))
         return apart.topk(k, dim=-1, largest=False).indices
     # The distance and the number of a point as one number: no two are equal. It is exact in 64 bits.
     apart = hamming_by_product(x, x).long() * points + torch.arange(points, device=x.device)
-    own = torch.arange(points, device=x.device)
-    apart[:, own, own] = -1
+    apart = apart.masked_fill(itself, -1)
     return apart.topk(k, dim=-1, largest=False).indices
