@@ -52,7 +52,7 @@ def cloud_viewer(
             continue
         label = int(labels[i])
         cells += _canvas(places, None, classes[label], _verdicts(label, i, scores, classes), i)
-    columns = f"repeat({1 + len(scores)},minmax(0,1fr))" if per_point else "repeat(auto-fill,minmax(13rem,1fr))"
+    columns = f"repeat({1 + len(scores)},minmax(0,20rem))" if per_point else "repeat(auto-fill,minmax(13rem,1fr))"
     keys = "".join(
         f'<li style="display:flex;align-items:center;gap:.35rem"><span style="display:inline-block;width:.8rem;height:'
         f'.8rem;border-radius:2px;background:{colours[c]}"></span>{html.escape(classes[c])}</li>'
@@ -61,7 +61,7 @@ def cloud_viewer(
     legend = f'<ul class="legend">{keys}</ul>' if keys else ""
     text = "Drag a cloud to turn it, turn the wheel over it to come nearer, click twice to begin again."
     if len(points) > 1:
-        text += " Half of those shown are the worst predicted of the dev set."
+        text += " Up to half of those shown are the worst predicted of the dev set."
     named = html.escape(json.dumps(colours))
     style = f"display:grid;grid-template-columns:{columns};gap:.9rem .75rem"
     grid = f'<div class="clouds" data-colours="{named}" style="{style}">{cells}</div>'

@@ -33,7 +33,7 @@ _SHAPE = "_bnnapps_shape"
 _EXAMPLES = 4
 _REPORTED = 400
 """The pictures of the report are made of at most so many dev clouds."""
-_SHOWN = 12
+_SHOWN = {"class": 12, "parts": 5, "scene": 5}
 _MONITORS = {"class": "dev/accuracy", "parts": "dev/instance_miou", "scene": "dev/miou"}
 
 
@@ -196,10 +196,11 @@ class CloudTask(Task):
         right = (guesses == labels).double()
         right = right if right.dim() == 1 else right.mean(dim=1)
         order = right.argsort(stable=True).tolist()
-        bad = [i for i in order[: _SHOWN // 2] if right[i] < 1]
+        shown = _SHOWN[self.data.wanted]
+        bad = [i for i in order[: shown // 2] if right[i] < 1]
         others = [i for i in order if i not in bad]
-        step = max(1, len(others) // max(1, _SHOWN - len(bad)))
-        return (bad + others[::step])[:_SHOWN]
+        step = max(1, len(others) // max(1, shown - len(bad)))
+        return (bad + others[::step])[:shown]
 
     def _predicted(self, model: nn.Module, part: CloudSet) -> tuple[Tensor, Tensor]:
         """Scores and labels of a set; of parts only those of a cloud's category."""
