@@ -8,7 +8,7 @@ from bnnapps.nn.spec import ActivationSpec, WeightSpec
 # The released code has a mean |W| for each pair of output and input; with 1x1 kernels that is |W| itself, so those
 # layers stay real there. One scale a filter is what can be deployed; for the depthwise memory it is the same.
 # The released gradient has the factor alpha (scale_gradient constant), with which a filter of zeros never learns.
-_WEIGHT = WeightSpec(scale_gradient="straight")
+_WEIGHT = WeightSpec(transform="centre", over="layer", scale_gradient="straight")
 _ACTIVATION = ActivationSpec()
 
 BIFSMN = register_method(

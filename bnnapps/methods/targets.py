@@ -37,13 +37,13 @@ def convolutional(method: str) -> Targets:
 
 
 def spoken(method: str) -> Targets:
-    """As `convolutional`, with the weights of convolutions over time centred over their layer (BiFSMN)."""
+    """As `convolutional`, but only the weights of convolutions over time are centred (BiFSMN)."""
 
     def rules(model: nn.Module) -> list[Rule]:
-        use = {"method": method, "weight.transform": "centre", "weight.over": "layer"}
-        over_time = Rule(types=["conv1d"], use=use)
+        kinds = _present(model, "linear", "conv2d", otherwise=())
+        plain = Rule(types=kinds, use={"method": method, "weight.transform": "none"})
         chosen = convolutional(method)(model)
-        return [chosen[0], *_useful(model, over_time), *chosen[1:]]
+        return [chosen[0], *([plain] if kinds else []), *chosen[1:]]
 
     return rules
 

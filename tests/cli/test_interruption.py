@@ -58,6 +58,14 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def listens_to_ctrl_c():
+    """Whoever starts the tests in the background lets them inherit that Ctrl-C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def equal(state, path) -> bool:
     other = load_file(path)["state_dict"]
     return state.keys() == other.keys() and all(torch.equal(state[k], other[k]) for k in state)

@@ -42,6 +42,8 @@ COMPOSITION: list[tuple[str, str, str, Any]] = [
     ("bgn", "linear", "weight.scale", "none"),
     ("bifsmn", "conv", "weight.scale_gradient", "straight"),
     ("bifsmn", "conv", "weight.estimator.name", "clip"),
+    ("bifsmn", "conv", "weight.transform", "centre"),
+    ("bifsmn", "conv", "weight.over", "layer"),
     ("bifsmn", "conv", "activation.scale", "none"),
     ("binarygnn", "linear", "weight.constraint", "clip"),
     ("binarygnn", "linear", "weight.scale", "none"),

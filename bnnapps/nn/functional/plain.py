@@ -28,7 +28,8 @@ class _PlainInput(torch.autograd.Function):
         x_grad = grad @ w.to(grad.dtype) if ctx.needs_input_grad[0] else None
         w_grad = None
         if ctx.needs_input_grad[1]:
-            w_grad = (grad if scale is None else grad * scale).t() @ x.to(grad.dtype)
+            scaled = grad if scale is None else grad * scale.to(grad.dtype)
+            w_grad = scaled.t() @ x.to(grad.dtype)
         return x_grad, w_grad, None, None
 
 
