@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnnapps.errors import CheckpointError, RecipeError, UsageError
+from bnnapps.errors import RecipeError, UsageError
 from bnnapps.losses import LossHub, get_loss
 from bnnapps.plugins.classification.augment import Normalize
 from bnnapps.plugins.classification.config import ImageData, ImageModel
@@ -23,17 +23,19 @@ from bnnapps.plugins.classification.sets import drawn
 from bnnapps.recipe.schema import Recipe, ResolvedStage
 from bnnapps.training.checkpoint import load_file, save_file
 from bnnapps.training.folder import write_text
-from bnnapps.training.task import Section, Task
+from bnnapps.training.shaped import ShapedTask, labelled
+from bnnapps.training.task import Section
 from bnnapps.validation import validated
 
-_SHAPE = "_bnnapps_shape"
 _EXAMPLES = 4
 _REPORTED = 2000
 """The pictures of the report are made of at most so many dev images."""
 
 
-class ClassificationTask(Task):
+class ClassificationTask(ShapedTask):
     """Any image set with any network."""
+
+    shape = Shape
 
     monitor = "dev/accuracy"
 
@@ -113,20 +115,11 @@ class ClassificationTask(Task):
         if self.settings.checkpoint is not None:
             load_weights(model, self.settings.checkpoint)
         check_size(model, shape, self.example_inputs()[:1])
-        return _labelled(model, shape)
+        return labelled(model, shape)
 
-    def architecture(self, model: nn.Module) -> dict[str, Any]:
-        """The network's name and options, and the numbers of classes and channels."""
-        record: dict[str, Any] = model.__dict__[_SHAPE]
-        return dict(record)
-
-    def build_from(self, record: dict[str, Any]) -> nn.Module:
-        """A network of the recorded shape."""
-        shape = self._shape(record)
-        try:
-            return _labelled(build_shape(shape), shape)
-        except RecipeError as problem:
-            raise CheckpointError(f"the checkpoint's model cannot be built here: {problem}") from None
+    def build_shape(self, shape: Any) -> nn.Module:
+        """A float network of that shape, with random weights."""
+        return build_shape(shape)
 
     def named_teacher(self, spec: dict[str, Any]) -> nn.Module:
         """A network of torchvision, timm or this package with published weights or those of a file.
@@ -142,18 +135,7 @@ class ClassificationTask(Task):
         model = build_shape(shape, settings.pretrained, new_head=False)
         if settings.checkpoint is not None:
             load_weights(model, settings.checkpoint, "train.teacher.checkpoint")
-        return _labelled(model, shape)
-
-    def _shape(self, record: Any) -> Shape:
-        if not isinstance(record, dict) or record.keys() != set(Shape._fields):
-            raise CheckpointError("the checkpoint's record of its model is not of the task 'classification'")
-        shape = Shape(**record)
-        if shape.classes != len(self.classes):
-            raise CheckpointError(
-                f"the checkpoint's model '{shape.name}' has logits for {shape.classes} classes, and the data has "
-                f"{len(self.classes)}"
-            )
-        return shape
+        return labelled(model, shape)
 
     def make_module(
         self, model: nn.Module, stage: ResolvedStage, hub: LossHub, teacher: nn.Module | None
@@ -221,8 +203,3 @@ class ClassificationTask(Task):
         rows = "".join(f"<tr><td>{html.escape(str(p))}</td><td>{html.escape(r)}</td></tr>" for p, r in broken.items())
         table = f"<table><thead><tr><th>file</th><th>reason</th></tr></thead><tbody>{rows}</tbody></table>"
         return [Section(f"Left out: {len(broken)} files that cannot be decoded", table)]
-
-
-def _labelled(model: nn.Module, shape: Shape) -> nn.Module:
-    model.__dict__[_SHAPE] = shape._asdict()
-    return model

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.binarize import is_binarized
-from bnnapps.errors import BnnappsError, CheckpointError, RecipeError, UsageError
+from bnnapps.errors import BnnappsError, RecipeError, UsageError
 from bnnapps.losses import LossHub
 from bnnapps.plugins.detection.config import DetectorModel
 from bnnapps.plugins.detection.curves import precision_recall_picture
@@ -27,18 +27,20 @@ from bnnapps.recipe.schema import Recipe, ResolvedStage
 from bnnapps.training.checkpoint import load_file, save_file
 from bnnapps.training.folder import RunFolder, write_text
 from bnnapps.training.loader import EpochLoader
+from bnnapps.training.shaped import ShapedTask, labelled
 from bnnapps.training.stages import StageModels, stage_rules
-from bnnapps.training.task import Section, Task
+from bnnapps.training.task import Section
 from bnnapps.validation import validated
 
-_SHAPE = "_bnnapps_shape"
 _EXAMPLES = 4
 _REPORTED = 500
 """The curves of the report are made of at most so many dev images."""
 
 
-class DetectionTask(Task):
+class DetectionTask(ShapedTask):
     """Any set of images with boxes, any detector."""
+
+    shape = Shape
 
     monitor = "dev/map50"
 
@@ -106,27 +108,11 @@ class DetectionTask(Task):
         torch.manual_seed(self.recipe.seed)
         model, shape = build_detector(self.settings, len(self.classes))
         check_runs(model, shape, self.example_inputs()[0][0])
-        return _labelled(model, shape)
+        return labelled(model, shape)
 
-    def architecture(self, model: nn.Module) -> dict[str, Any]:
-        """The detector's name and options, and the number of classes."""
-        record: dict[str, Any] = model.__dict__[_SHAPE]
-        return dict(record)
-
-    def build_from(self, record: dict[str, Any]) -> nn.Module:
-        """A detector of the recorded shape."""
-        if not isinstance(record, dict) or record.keys() != set(Shape._fields):
-            raise CheckpointError("the checkpoint's record of its model is not of the task 'detection'")
-        shape = Shape(**record)
-        if shape.classes != len(self.classes):
-            raise CheckpointError(
-                f"the checkpoint's detector '{shape.name}' knows {shape.classes} classes, and the data has "
-                f"{len(self.classes)}"
-            )
-        try:
-            return _labelled(build_shape(shape), shape)
-        except RecipeError as problem:
-            raise CheckpointError(f"the checkpoint's model cannot be built here: {problem}") from None
+    def build_shape(self, shape: Any) -> nn.Module:
+        """A float network of that shape, with random weights."""
+        return build_shape(shape)
 
     def named_teacher(self, spec: dict[str, Any]) -> nn.Module:
         """A detector with published weights or those of a file.
@@ -139,7 +125,7 @@ class DetectionTask(Task):
                 f"train.teacher {spec} has random weights: set 'pretrained' to true, or 'checkpoint' to a file"
             )
         model, shape = build_detector(settings, len(self.classes))
-        return _labelled(model, shape)
+        return labelled(model, shape)
 
     def make_module(
         self, model: nn.Module, stage: ResolvedStage, hub: LossHub, teacher: nn.Module | None
@@ -221,8 +207,3 @@ def _unusual(counts: BoxCounts) -> dict[str, int]:
         "boxes without area, dropped": counts.zero_area,
         "boxes outside the image, dropped": counts.outside,
     }
-
-
-def _labelled(model: nn.Module, shape: Shape) -> nn.Module:
-    model.__dict__[_SHAPE] = shape._asdict()
-    return model

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnnapps.errors import CheckpointError, RecipeError, UsageError
+from bnnapps.errors import UsageError
 from bnnapps.losses import LossHub
 from bnnapps.plugins.classification.pictures import confusion_picture
 from bnnapps.plugins.graphs.config import GraphData, GraphModel
@@ -22,14 +22,16 @@ from bnnapps.plugins.graphs.sets import DEV, TEST
 from bnnapps.recipe.schema import Recipe, ResolvedStage
 from bnnapps.training.checkpoint import load_file, save_file
 from bnnapps.training.folder import write_text
-from bnnapps.training.task import Section, Task
+from bnnapps.training.shaped import ShapedTask, labelled
+from bnnapps.training.task import Section
 
-_SHAPE = "_bnnapps_shape"
 _EXAMPLES = 4
 
 
-class GraphTask(Task):
+class GraphTask(ShapedTask):
     """Classes of nodes, of graphs or of clouds, and links between nodes."""
+
+    shape = Shape
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
@@ -109,28 +111,21 @@ class GraphTask(Task):
         _start_input_norm(model, self.example_inputs()[0])
         if self.settings.checkpoint is not None:
             load_weights(model, self.settings.checkpoint)
-        return _labelled(model, shape)
+        return labelled(model, shape)
 
-    def architecture(self, model: nn.Module) -> dict[str, Any]:
-        """The network's settings, and its numbers of features and classes."""
-        record: dict[str, Any] = model.__dict__[_SHAPE]
-        return dict(record)
+    def build_shape(self, shape: Any) -> nn.Module:
+        """A float network of that shape, with random weights."""
+        return build_shape(shape)
 
-    def build_from(self, record: dict[str, Any]) -> nn.Module:
-        """A network of the recorded shape."""
-        if not isinstance(record, dict) or record.keys() != set(Shape._fields):
-            raise CheckpointError("the checkpoint's record of its model is not of the task 'graphs'")
-        shape = Shape(**record)
+    def misfit(self, shape: Any) -> str | None:
+        """Another kind of target, or other numbers of features or classes."""
         wanted = self.data.predicts, self.features, len(self.classes)
-        if (shape.target, shape.features, shape.classes) != wanted:
-            raise CheckpointError(
-                f"the checkpoint's model is for a {shape.target} with {shape.features} features and {shape.classes} "
-                f"classes, and the data has a {wanted[0]} with {wanted[1]} and {wanted[2]}"
-            )
-        try:
-            return _labelled(build_shape(shape), shape)
-        except RecipeError as problem:
-            raise CheckpointError(f"the checkpoint's model cannot be built here: {problem}") from None
+        if (shape.target, shape.features, shape.classes) == wanted:
+            return None
+        return (
+            f"is for a {shape.target} with {shape.features} features and {shape.classes} classes, and the data has a "
+            f"{wanted[0]} with {wanted[1]} and {wanted[2]}"
+        )
 
     def make_module(
         self, model: nn.Module, stage: ResolvedStage, hub: LossHub, teacher: nn.Module | None
@@ -196,8 +191,3 @@ def _start_input_norm(model: nn.Module, x: Tensor) -> None:
     if norm is not None:
         norm.running_mean.copy_(x.mean(0))
         norm.running_var.copy_(x.var(0, correction=0))
-
-
-def _labelled(model: nn.Module, shape: Shape) -> nn.Module:
-    model.__dict__[_SHAPE] = shape._asdict()
-    return model

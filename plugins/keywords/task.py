@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnnapps.errors import CheckpointError, RecipeError, UsageError
+from bnnapps.errors import UsageError
 from bnnapps.losses import LossHub
 from bnnapps.plugins.classification.model import load_weights
 from bnnapps.plugins.classification.pictures import confusion_picture, contact_sheet
@@ -25,16 +25,18 @@ from bnnapps.plugins.keywords.recipe import KeywordModel
 from bnnapps.recipe.schema import Recipe, ResolvedStage
 from bnnapps.training.checkpoint import load_file, save_file
 from bnnapps.training.folder import write_text
-from bnnapps.training.task import Section, Task
+from bnnapps.training.shaped import ShapedTask, labelled
+from bnnapps.training.task import Section
 
-_SHAPE = "_bnnapps_shape"
 _EXAMPLES = 4
 _REPORTED = 2000
 """The pictures of the report are made of at most so many dev clips."""
 
 
-class KeywordsTask(Task):
+class KeywordsTask(ShapedTask):
     """Spoken words with a small network."""
+
+    shape = Shape
 
     monitor = "dev/accuracy"
 
@@ -106,27 +108,11 @@ class KeywordsTask(Task):
         model = build_shape(shape)
         if self.settings.checkpoint is not None:
             load_weights(model, self.settings.checkpoint)
-        return _labelled(model, shape)
+        return labelled(model, shape)
 
-    def architecture(self, model: nn.Module) -> dict[str, Any]:
-        """The network's name and options, its depths, and the sizes of input and output."""
-        record: dict[str, Any] = model.__dict__[_SHAPE]
-        return dict(record)
-
-    def build_from(self, record: dict[str, Any]) -> nn.Module:
-        """A network of the recorded shape."""
-        if not isinstance(record, dict) or record.keys() != set(Shape._fields):
-            raise CheckpointError("the checkpoint's record of its model is not of the task 'keywords'")
-        shape = Shape(**record)
-        if shape.classes != len(self.classes):
-            raise CheckpointError(
-                f"the checkpoint's model '{shape.name}' tells {shape.classes} words apart, and the data has "
-                f"{len(self.classes)}"
-            )
-        try:
-            return _labelled(build_shape(shape), shape)
-        except RecipeError as problem:
-            raise CheckpointError(f"the checkpoint's model cannot be built here: {problem}") from None
+    def build_shape(self, shape: Any) -> nn.Module:
+        """A float network of that shape, with random weights."""
+        return build_shape(shape)
 
     def make_module(
         self, model: nn.Module, stage: ResolvedStage, hub: LossHub, teacher: nn.Module | None
@@ -183,8 +169,3 @@ class KeywordsTask(Task):
 def _grey(pictures: Tensor) -> Tensor:
     """Pictures as uint8, low bands at the bottom, from two deviations below the mean to two above."""
     return ((pictures.flip(2) + 2) / 4 * 255).clamp(0, 255).to(torch.uint8)
-
-
-def _labelled(model: nn.Module, shape: Shape) -> nn.Module:
-    model.__dict__[_SHAPE] = shape._asdict()
-    return model

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.binarize import is_binarized
-from bnnapps.errors import CheckpointError, RecipeError, UsageError
+from bnnapps.errors import RecipeError, UsageError
 from bnnapps.losses import LossHub
 from bnnapps.plugins.classification.model import load_weights
 from bnnapps.plugins.pointclouds.config import CloudModel
@@ -25,11 +25,11 @@ from bnnapps.plugins.pointclouds.sets import CloudSet, Splits, drawn
 from bnnapps.recipe.schema import Recipe, ResolvedStage
 from bnnapps.training.checkpoint import load_file, save_file
 from bnnapps.training.folder import write_text
+from bnnapps.training.shaped import ShapedTask, labelled
 from bnnapps.training.stages import open_model
-from bnnapps.training.task import Section, Task
+from bnnapps.training.task import Section
 from bnnapps.validation import validated
 
-_SHAPE = "_bnnapps_shape"
 _EXAMPLES = 4
 _REPORTED = 400
 """The pictures of the report are made of at most so many dev clouds."""
@@ -37,8 +37,10 @@ _SHOWN = {"class": 12, "parts": 5, "scene": 5}
 _MONITORS = {"class": "dev/accuracy", "parts": "dev/instance_miou", "scene": "dev/miou"}
 
 
-class CloudTask(Task):
+class CloudTask(ShapedTask):
     """Classes of clouds of points, or of their points."""
+
+    shape = Shape
 
     monitor = "dev/accuracy"
 
@@ -108,27 +110,11 @@ class CloudTask(Task):
         if self.settings.checkpoint is not None:
             load_weights(model, self.settings.checkpoint)
         check_points(model, shape, points)
-        return _labelled(model, shape)
+        return labelled(model, shape)
 
-    def architecture(self, model: nn.Module) -> dict[str, Any]:
-        """The network's name and options, and the number of classes."""
-        record: dict[str, Any] = model.__dict__[_SHAPE]
-        return dict(record)
-
-    def build_from(self, record: dict[str, Any]) -> nn.Module:
-        """A network of the recorded shape."""
-        if not isinstance(record, dict) or record.keys() != set(Shape._fields):
-            raise CheckpointError("the checkpoint's record of its model is not of the task 'pointclouds'")
-        shape = Shape(**record)
-        if shape.classes != len(self.classes):
-            raise CheckpointError(
-                f"the checkpoint's model '{shape.name}' has scores for {shape.classes} classes, and the data has "
-                f"{len(self.classes)}"
-            )
-        try:
-            return _labelled(build_shape(shape), shape)
-        except RecipeError as problem:
-            raise CheckpointError(f"the checkpoint's model cannot be built here: {problem}") from None
+    def build_shape(self, shape: Any) -> nn.Module:
+        """A float network of that shape, with random weights."""
+        return build_shape(shape)
 
     def named_teacher(self, spec: dict[str, Any]) -> nn.Module:
         """A network with the weights of a file; `spec` has the keys of the recipe's `model`."""
@@ -138,7 +124,7 @@ class CloudTask(Task):
         shape = Shape.of(settings, self.data.wanted, len(self.classes), self.example_inputs().shape[2])
         model = build_shape(shape)
         load_weights(model, settings.checkpoint)
-        return _labelled(model, shape)
+        return labelled(model, shape)
 
     def make_module(
         self, model: nn.Module, stage: ResolvedStage, hub: LossHub, teacher: nn.Module | None
@@ -222,8 +208,3 @@ class CloudTask(Task):
             return None
         last = max(stages, key=lambda path: int(path.parent.name.partition("-")[0]))
         return open_model(self, last)
-
-
-def _labelled(model: nn.Module, shape: Shape) -> nn.Module:
-    model.__dict__[_SHAPE] = shape._asdict()
-    return model

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.binarize import is_binarized
-from bnnapps.errors import CheckpointError, RecipeError, UsageError
+from bnnapps.errors import RecipeError, UsageError
 from bnnapps.losses import LossHub
 from bnnapps.plugins.classification.augment import Normalize
 from bnnapps.plugins.segmentation.config import SegmentationData, SegmentationModel
@@ -24,18 +24,20 @@ from bnnapps.plugins.segmentation.sets import IGNORE, Part, drawn
 from bnnapps.recipe.schema import Recipe, ResolvedStage
 from bnnapps.training.checkpoint import load_file, save_file
 from bnnapps.training.folder import write_text
+from bnnapps.training.shaped import ShapedTask, labelled
 from bnnapps.training.stages import open_model
-from bnnapps.training.task import Section, Task
+from bnnapps.training.task import Section
 from bnnapps.validation import validated
 
-_SHAPE = "_bnnapps_shape"
 _EXAMPLES = 4
 _REPORTED = 200
 """The pictures of the report are made of at most so many dev images."""
 
 
-class SegmentationTask(Task):
+class SegmentationTask(ShapedTask):
     """A class for each pixel of an image."""
+
+    shape = Shape
 
     monitor = "dev/miou"
 
@@ -112,27 +114,11 @@ class SegmentationTask(Task):
         model = build_shape(shape, self.settings.pretrained)
         load_start(model, self.settings)
         check_size(model, shape, self.example_inputs()[:1])
-        return _labelled(model, shape)
+        return labelled(model, shape)
 
-    def architecture(self, model: nn.Module) -> dict[str, Any]:
-        """The network's name and options, and the number of classes."""
-        record: dict[str, Any] = model.__dict__[_SHAPE]
-        return dict(record)
-
-    def build_from(self, record: dict[str, Any]) -> nn.Module:
-        """A network of the recorded shape."""
-        if not isinstance(record, dict) or record.keys() != set(Shape._fields):
-            raise CheckpointError("the checkpoint's record of its model is not of the task 'segmentation'")
-        shape = Shape(**record)
-        if shape.classes != len(self.classes):
-            raise CheckpointError(
-                f"the checkpoint's model '{shape.name}' has scores for {shape.classes} classes, and the data has "
-                f"{len(self.classes)}"
-            )
-        try:
-            return _labelled(build_shape(shape), shape)
-        except RecipeError as problem:
-            raise CheckpointError(f"the checkpoint's model cannot be built here: {problem}") from None
+    def build_shape(self, shape: Any) -> nn.Module:
+        """A float network of that shape, with random weights."""
+        return build_shape(shape)
 
     def named_teacher(self, spec: dict[str, Any]) -> nn.Module:
         """A network with published weights or those of a file; `spec` has the keys of the recipe's `model`."""
@@ -145,7 +131,7 @@ class SegmentationTask(Task):
         shape = Shape.of(settings, len(self.classes))
         model = build_shape(shape, settings.pretrained)
         load_start(model, settings)
-        return _labelled(model, shape)
+        return labelled(model, shape)
 
     def make_module(
         self, model: nn.Module, stage: ResolvedStage, hub: LossHub, teacher: nn.Module | None
@@ -214,8 +200,3 @@ class SegmentationTask(Task):
             return None
         last = max(stages, key=lambda path: int(path.parent.name.partition("-")[0]))
         return open_model(self, last)
-
-
-def _labelled(model: nn.Module, shape: Shape) -> nn.Module:
-    model.__dict__[_SHAPE] = shape._asdict()
-    return model

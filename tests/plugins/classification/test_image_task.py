@@ -281,7 +281,7 @@ def test_weights_of_another_network_are_refused(tmp_path, spoil, message):
 def test_a_record_of_other_classes_or_of_another_task_is_refused():
     task = task_of()
     record = task.architecture(task.build_model())
-    with pytest.raises(CheckpointError, match="has logits for 7 classes, and the data has 10"):
+    with pytest.raises(CheckpointError, match="has outputs for 7 classes, and the data has 10"):
         task.build_from(record | {"classes": 7})
     for other in ({}, {"config": {}, "width": 1.0}):
         with pytest.raises(CheckpointError, match="is not of the task 'classification'"):

@@ -87,7 +87,7 @@ def test_a_model_is_rebuilt_from_its_record(model: dict[str, Any], tmp_path: Pat
 def test_a_record_of_another_task_or_other_classes_is_refused() -> None:
     task = task_of()
     record = task.architecture(task.build_model())
-    with pytest.raises(CheckpointError, match="scores for 7 classes, and the data has 3"):
+    with pytest.raises(CheckpointError, match="outputs for 7 classes, and the data has 3"):
         task.build_from(record | {"classes": 7})
     with pytest.raises(CheckpointError, match="not of the task 'segmentation'"):
         task.build_from({"name": "resnet18"})
