@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bnnapps.nn.functional import multiplies_bytes, save_codes, scaled_linear
+from bnnapps.nn.functional.ones import OnesProducts, wide
 
 
 class Codes(NamedTuple):
@@ -57,7 +58,7 @@ def multiply(product: Callable[..., Tensor], left: Codes, right: Codes, *args: A
 
 
 def affine_product(
-    product: Callable[[Tensor, Tensor], Tensor], x: Codes, w: Codes, ones_x: Tensor, ones_w: Tensor, channel_dim: int
+    product: Callable[[Tensor, Tensor], Tensor], of_ones: OnesProducts, x: Codes, w: Codes, channel_dim: int
 ) -> Tensor:
     """The product of s_x c_x + o_x and s_w c_w + o_w, from exact products of codes and of ones.
 
@@ -65,34 +66,29 @@ def affine_product(
 
     Args:
         product: P, linear in both operands, without bias.
+        of_ones: P where one operand is ones, with the border that c_x has.
         x: the activation.
         w: the weight, whose scale and offset have shape (O, 1, ...).
-        ones_x: one sample of ones, with the border that c_x has.
-        ones_w: a filter of ones for each group; its results hold for all filters of the group.
         channel_dim: where the result has its channels.
     """
 
-    def scaled(value: Tensor, of: Codes) -> Tensor:
-        return value if of.scale is None else value * of.scale
-
-    def along(value: Tensor, like: Tensor) -> Tensor:
-        shape = [1] * like.dim()
+    def along(value: Tensor) -> Tensor:
+        shape = [1] * result.dim()
         shape[channel_dim] = -1
         return value.reshape(shape)
 
-    def scaled_w(value: Tensor) -> Tensor:
-        return value if w.scale is None else value * along(w.scale, value)
-
-    one, filters = Codes(ones_x, kind="sign"), Codes(ones_w, kind="sign")
     result = rescale(multiply(product, x, w), x, w, None, channel_dim)
-    if x.offset is not None:
-        result = result + x.offset * scaled_w(multiply(product, one, w))
-    if w.offset is not None:
-        sums = scaled(multiply(product, x, filters), x)
+    with torch.autocast(x.codes.device.type, enabled=False):
         if x.offset is not None:
-            sums = sums + x.offset * multiply(product, one, filters)
-        repeats = result.shape[channel_dim] // sums.shape[channel_dim]
-        result = result + along(w.offset, result) * sums.repeat_interleave(repeats, dim=channel_dim)
+            sums = of_ones.with_weight(w.codes)
+            result = result + x.offset * (sums if w.scale is None else sums * along(w.scale))
+        if w.offset is not None:
+            sums = of_ones.with_input(x.codes)
+            sums = sums if x.scale is None else sums * x.scale
+            if x.offset is not None:
+                sums = sums + x.offset * of_ones.with_weight(of_ones.ones)
+            repeats = result.shape[channel_dim] // sums.shape[channel_dim]
+            result = result + along(w.offset) * sums.repeat_interleave(repeats, dim=channel_dim)
     return as_operand(result, x)
 
 
@@ -103,7 +99,8 @@ def linear(x: Codes, w: Codes, bias: Tensor | None) -> Tensor:
     """
     if x.offset is not None or w.offset is not None:
         ones = x.codes.new_ones(1, x.codes.shape[-1])
-        result = affine_product(F.linear, x, w, ones, ones, channel_dim=-1)
+        of_ones = OnesProducts(lambda c: wide(c).sum(dim=-1), lambda c: wide(c).sum(dim=-1, keepdim=True), ones)
+        result = affine_product(F.linear, of_ones, x, w, channel_dim=-1)
         return result if bias is None else result + bias
     codes = x.kind in ("sign", "flag") and w.kind in ("sign", "flag")
     numbers = x.scale is None or x.scale.numel() == 1  # not one for each row

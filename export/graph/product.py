@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from bnnapps.export.graph.mark import mark
 from bnnapps.nn.codes import Codes
+from bnnapps.nn.functional.ones import conv_of_ones
 
 EXACT_BELOW = 2**24
 """Float32 holds every integer up to here; a sum of codes that stays under it is exact in any order."""
@@ -52,6 +53,7 @@ class Dense(Product):
     """codes @ W^T, with the codes of the weight stored as (in, out)."""
 
     weight: Tensor
+    sums: Tensor
 
     def __init__(self, site: str, weight: Codes, activation: int | None) -> None:
         super().__init__(site, weight.codes.shape[1], largest_code(weight), activation)
@@ -59,6 +61,7 @@ class Dense(Product):
         # A real weight keeps its layout: another one could round its sums differently.
         self.outputs = codes.shape[0]
         self.register_buffer("weight", codes.t().contiguous() if self.exact else codes.clone())
+        self.register_buffer("sums", codes.sum(dim=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """The product of shape (..., out)."""
@@ -66,7 +69,7 @@ class Dense(Product):
 
     def of_ones(self, x: Tensor) -> Tensor:
         """The product of a row of ones, shape (out,)."""
-        return self.weight.sum(dim=0 if self.exact else 1)
+        return self.sums
 
 
 class Convolution(Product):
@@ -82,12 +85,14 @@ class Convolution(Product):
     """
 
     weight: Tensor
+    sums: Tensor
 
     def __init__(self, site: str, weight: Codes, activation: int | None, conv: _ConvNd, border: float) -> None:
         codes = weight.codes.detach()
         super().__init__(site, codes[0].numel(), largest_code(weight), activation)
         self.outputs = codes.shape[0]
         self.register_buffer("weight", codes.contiguous().clone())
+        self.register_buffer("sums", codes.sum(dim=1))
         self.geometry = conv.stride, conv.dilation, conv.groups
         self.padding = conv.padding
         self.padding_mode = conv.padding_mode
@@ -96,19 +101,21 @@ class Convolution(Product):
 
     def forward(self, x: Tensor) -> Tensor:
         """The product of shape (N, O, ...)."""
-        return self.marked(self._convolved(x, self.border))
+        return self.marked(self._convolved(x))
 
     def of_ones(self, x: Tensor) -> Tensor:
-        """The product of a map of ones of the size of x, shape (1, O, ...); a border of codes becomes ones too."""
-        return self._convolved(torch.ones_like(x[:1]), 0.0 if self.border == 0 else 1.0)
+        """The product of a map of ones of the size of x, (O, ...); a border of codes becomes ones too."""
+        stride, dilation, _ = self.geometry
+        sides = self.sides if self.padding_mode == "zeros" and self.border == 0 else [0] * len(self.sides)
+        return conv_of_ones(self.sums, x.shape[2:], stride, dilation, sides)
 
-    def _convolved(self, x: Tensor, border: float) -> Tensor:
+    def _convolved(self, x: Tensor) -> Tensor:
         stride, dilation, groups = self.geometry
         padding: Any = 0
         if self.padding_mode != "zeros":
             x = F.pad(x, self.sides, mode=self.padding_mode)
-        elif border != 0:
-            x = F.pad(x, self.sides, value=border)
+        elif self.border != 0:
+            x = F.pad(x, self.sides, value=self.border)
         else:
             padding = self.padding
         return convolve(x, self.weight, stride, padding, dilation, groups)
@@ -127,6 +134,7 @@ class TransposedConvolution(Product):
     """
 
     weight: Tensor
+    sums: Tensor
 
     def __init__(
         self, site: str, weight: Tensor, activation: int | None, largest: int | None, conv: _ConvTransposeNd
@@ -135,6 +143,7 @@ class TransposedConvolution(Product):
         super().__init__(site, terms, largest, activation)
         self.outputs = weight.shape[1] * conv.groups
         self.register_buffer("weight", weight.contiguous().clone())
+        self.register_buffer("sums", weight.unflatten(0, (conv.groups, -1)).sum(dim=1).flatten(0, 1).unsqueeze(0))
         layer: Any = conv  # PyTorch types its sizes as lists, and holds tuples
         self.stride, self.padding, self.dilation, self.groups = layer.stride, layer.padding, layer.dilation, conv.groups
         self.extra: Sequence[int] = layer.output_padding
@@ -149,8 +158,7 @@ class TransposedConvolution(Product):
 
     def of_ones(self, x: Tensor, extra: Sequence[int]) -> Tensor:
         """The product of a map of ones of the size of x, shape (1, O, ...): every channel of a group adds the same."""
-        sums = self.weight.unflatten(0, (self.groups, -1)).sum(dim=1).flatten(0, 1).unsqueeze(0)
-        return self._convolved(torch.ones_like(x[:1, :1]), sums, 1, extra)
+        return self._convolved(torch.ones_like(x[:1, :1]), self.sums, 1, extra)
 
     def _convolved(self, x: Tensor, weight: Tensor, groups: int, extra: Sequence[int]) -> Tensor:
         operator = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}[weight.dim()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -88,8 +89,18 @@ def trace(model: nn.Module, inputs: Inputs, opset: int, sequence: bool) -> ir.Mo
     assert program is not None
     graph: ir.Model = program.model
     with _quiet():
-        optimize_ir(graph)
+        optimize_ir(graph, should_fold=_folds)
     return graph
+
+
+def _folds(node: ir.Node) -> bool | None:
+    """Leave a constant that repeats rows of a smaller one: the file stays small, and a runtime folds it as it loads."""
+    if node.op_type != "Gather" or node.inputs[0] is None or node.inputs[0].const_value is None:
+        return None
+    table, shape = node.inputs[0].const_value, node.outputs[0].shape
+    if shape is None or not shape.is_static():
+        return None
+    return False if math.prod(shape.numpy()) > 2 * table.size else None
 
 
 def _reason(problem: BaseException) -> str:

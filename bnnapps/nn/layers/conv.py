@@ -13,6 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 from bnnapps.kernels.calls import Geometry, is_channels_last
 from bnnapps.nn import functional as BF
 from bnnapps.nn.codes import Codes, affine_product, combined, multiply, rescale
+from bnnapps.nn.functional.ones import OnesProducts, channel_sums, conv_of_ones, wide
 from bnnapps.nn.layers.base import BinaryLayer
 from bnnapps.nn.layers.operands import LinearParts
 from bnnapps.nn.packed import packed_weight
@@ -116,14 +117,27 @@ class _BinaryConv(BinaryLayer[ConvSpec], _ConvNd):
         """The product of both operands with their scales, and the bias."""
         channel_dim = -1 - len(self.kernel_size)
         if x.offset is not None or w.offset is not None:
-            sample = x.codes[:1] if x.codes.dim() > 1 + len(self.kernel_size) else x.codes
-            ones_w = self.weight.new_ones(self.groups, *self.weight.shape[1:])
-            result = affine_product(self._convolve, x, w, torch.ones_like(sample), ones_w, channel_dim)
+            result = affine_product(self._convolve, self._of_ones(x.codes), x, w, channel_dim)
             return result if bias is None else result + bias.view(-1, *[1] * len(self.kernel_size))
         product = multiply(self._convolve, x, w)
         if self.binary.activation is not None and self.binary.activation.spec.scale == "input_map":
             x = x._replace(scale=self._input_map(real))
         return rescale(product, x, w, bias, channel_dim)
+
+    def _of_ones(self, codes: Tensor) -> OnesProducts:
+        """The products with ones, for padded codes."""
+        dims = len(self.kernel_size)
+        sides = [0] * (2 * dims) if self._pads_outside else self._reversed_padding_repeated_twice
+
+        def with_weight(weight: Tensor) -> Tensor:
+            return conv_of_ones(wide(weight).sum(dim=1), codes.shape[-dims:], self.stride, self.dilation, sides)
+
+        def with_input(x: Tensor) -> Tensor:
+            sums = channel_sums(x, self.groups, -1 - dims)
+            return self._convolve(sums, sums.new_ones(self.groups, 1, *self.kernel_size))
+
+        ones = self.weight.new_ones(self.groups, *self.weight.shape[1:])
+        return OnesProducts(with_weight, with_input, ones)
 
     def gives_integers(self) -> bool:
         """Whether every result is an integer below 2^15 times the scale of its channel, and nothing else."""

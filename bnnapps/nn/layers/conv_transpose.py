@@ -12,6 +12,7 @@ from torch.nn.modules.conv import ConvTranspose1d, ConvTranspose2d, ConvTranspos
 
 from bnnapps.errors import BinarizeError
 from bnnapps.nn.codes import Codes, affine_product, multiply, rescale
+from bnnapps.nn.functional.ones import OnesProducts, channel_sums, wide
 from bnnapps.nn.functional.transposed import reach, swap_channels
 from bnnapps.nn.layers.base import BinaryLayer
 from bnnapps.nn.layers.operands import LinearParts, deployed_codes
@@ -142,13 +143,29 @@ class _BinaryConvTranspose(BinaryLayer[ConvSpec], _ConvTransposeNd):
 
         channel_dim = -1 - len(self.kernel_size)
         if x.offset is not None or w.offset is not None:
-            ones_w = self.weight.new_ones(self.in_channels, 1, *self.kernel_size)
-            result = affine_product(product, x, w, torch.ones_like(x.codes[:1]), ones_w, channel_dim)
+            result = affine_product(product, self._of_ones(x.codes, extra), x, w, channel_dim)
             return result if bias is None else result + bias.view(-1, *[1] * len(self.kernel_size))
         found = multiply(product, x, w)
         if self.binary.activation is not None and self.binary.activation.spec.scale == "input_map":
             x = x._replace(scale=self._input_map(real, extra))
         return rescale(found, x, w, bias, channel_dim)
+
+    def _of_ones(self, codes: Tensor, extra: list[int]) -> OnesProducts:
+        """The products with ones, for a batch of codes."""
+        dims = len(self.kernel_size)
+
+        def product(a: Tensor, b: Tensor, groups: int) -> Tensor:
+            return type(self).convolve(a, b, None, self.stride, self.padding, extra, groups, self.dilation)
+
+        def with_weight(weight: Tensor) -> Tensor:
+            sums = wide(weight).unflatten(0, (self.groups, -1)).sum(dim=1).flatten(0, 1).unsqueeze(0)
+            return product(sums.new_ones(1, 1, *codes.shape[-dims:]), sums, 1)
+
+        def with_input(x: Tensor) -> Tensor:
+            sums = channel_sums(x, self.groups, -1 - dims)
+            return product(sums, sums.new_ones(self.groups, 1, *self.kernel_size), self.groups)
+
+        return OnesProducts(with_weight, with_input, self.weight.new_ones(self.in_channels, 1, *self.kernel_size))
 
     @torch.no_grad()
     def _input_map(self, x: Tensor, extra: list[int]) -> Tensor:
