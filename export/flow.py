@@ -19,7 +19,7 @@ from bnnapps.export.graph.replay import replay
 from bnnapps.export.graph.trace import outputs_of
 from bnnapps.export.passes.packed.bits import PackedSite, compare_codes, lead_of
 from bnnapps.export.passes.packed.carry import executable, values_of
-from bnnapps.export.passes.sites import Site, marked_sites
+from bnnapps.export.passes.sites import LEADING, Site, marked_sites
 from bnnapps.export.session import probe, run, serialized, session_of
 
 if TYPE_CHECKING:
@@ -217,12 +217,12 @@ def _check_up_to_rounding(step: Step, work: Work) -> None:
         return
     sites = work.sites if work.sites else marked_sites(work.onnx)
     quantizers = [site for site in sites if site.role == "quantizer"]
-    choices = [site for site in sites if site.role == "choice"]
-    wanted = {name for site in quantizers for name in (site.source, site.result)} | {s.result for s in choices}
+    leading = [site for site in sites if site.role in LEADING]
+    wanted = {site.source for site in quantizers} | {site.result for site in leading}
     session = session_of(serialized(probe(executable(work.onnx), wanted)), "DISABLE_ALL")
     tensors = work.samples[0]
     values = run(session, tensors) | tensors
-    led = replay(work.deployed, work.inputs, tensors, {s.name: values[s.result] for s in (*quantizers, *choices)})
+    led = replay(work.deployed, work.inputs, tensors, {s.name: values[s.result] for s in leading})
     where = f"after the step '{step.name}'"
     compare_led(where, led.inputs, {site.name: values[site.source] for site in quantizers})
     names = [str(value.name) for value in work.onnx.graph.outputs]

@@ -89,7 +89,7 @@ class PackedChecker(Checker):
         made = values_of(model)
         wanted = {name for node in self.nodes for name in (*node.input, *node.output)}
         wanted |= {site.bits for site in self.packed.values()} | {site.result for site in self.sites}
-        wanted |= self._wanted_of_choices()
+        wanted |= self._wanted_of_others()
         return wanted & made
 
     def _session(self, model: bytes, level: str) -> Any:
@@ -115,7 +115,7 @@ class PackedChecker(Checker):
                         f"for '{name}', for the very inputs that ONNX Runtime gave it"
                     )
                 compared += expected.size
-        self._same_choices(level, values)
+        self._same_others(level, values)
         return compared
 
     def _led(self, level: str, tensors: Tensors, values: dict[str, Tensor]) -> float:

@@ -148,6 +148,7 @@ class Checker:
         self.quantizers = [site for site in sites if site.role == "quantizer"]
         self.sums = [site for site in sites if site.role == "product"]
         self.choices = [site for site in sites if site.role == "choice"]
+        self.fronts = [site for site in sites if site.role == "front"]
         self.binarizers = activation_binarizers(frozen.reference)
         self.products = frozen.products()
         self.seen: dict[bytes, LevelRecord] = {}
@@ -156,10 +157,11 @@ class Checker:
     def _wanted(self, model: ModelProto) -> set[str]:
         """The values that the runtime hands out for the examination."""
         quantizers = {n for site in self.quantizers for n in (site.source, site.result)}
-        return quantizers | {s.result for s in self.sums} | self._wanted_of_choices()
+        return quantizers | {s.result for s in self.sums} | self._wanted_of_others()
 
-    def _wanted_of_choices(self) -> set[str]:
-        return {name for site in self.choices for name in (site.source, site.scores, site.result)}
+    def _wanted_of_others(self) -> set[str]:
+        choices = {name for site in self.choices for name in (site.source, site.scores, site.result)}
+        return choices | {site.result for site in self.fronts}
 
     def _session(self, model: bytes, level: str) -> Any:
         return session_of(model, level)
@@ -228,19 +230,27 @@ class Checker:
             expected = product(*(codes[name] for name in operand_sites(product, site)))
             _require_equal(level, site, values[site.result], expected, "integer sums")
             compared += expected.numel()
-        self._same_choices(level, values)
+        self._same_others(level, values)
         return compared
 
-    def _same_choices(self, level: str, values: dict[str, Tensor]) -> None:
-        """From the runtime's own boxes and scores, torch must choose the same boxes."""
+    def _same_others(self, level: str, values: dict[str, Tensor]) -> None:
+        """Torch must choose the same boxes from the runtime's own boxes and scores, and fronts must agree."""
         choices = self.frozen.choices()
         for site in self.choices:
             expected = choices[_base(site)](values[site.source], values[site.scores])
             _require_equal(level, site, values[site.result], expected, "chosen boxes")
+        fronts = self.frozen.fronts()
+        for site in self.fronts:
+            front = fronts[_base(site)].front
+            excess = front.excess(values[site.result], front(values[site.source]))
+            if not excess <= 1:
+                raise ExportError(
+                    f"'{site.name}': at {level} it differs from torch by {excess:.3g} times what rounding explains"
+                )
 
     def _led(self, level: str, tensors: Tensors, values: dict[str, Tensor]) -> float:
         """With the runtime's codes, torch must see the same in front of every quantizer, and give the same outputs."""
-        lead = {site.name: values[site.result] for site in (*self.quantizers, *self.choices)}
+        lead = {site.name: values[site.result] for site in (*self.quantizers, *self.choices, *self.fronts)}
         led = replay(self.frozen, self.inputs, tensors, lead)
         compare_led(f"at {level}", led.inputs, {site.name: values[site.source] for site in self.quantizers})
         outputs = dict(zip(self.outputs, led.outputs.values(), strict=True))

@@ -7,13 +7,14 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from bnnapps.cli import bench, inspection, listing, runtime, show
+from bnnapps.cli import listen as listening
 from bnnapps.cli.log import logged
 from bnnapps.errors import BnnappsError, UsageError, nearest
 
@@ -152,6 +153,10 @@ def export(
     emit: Annotated[str | None, typer.Option("--emit", help="c: also write the layers on bits as a C header.")] = None,
     list_steps: Annotated[bool, typer.Option("--list-steps", help="List the dialect's steps; export nothing.")] = False,
     real_bits: Annotated[int, typer.Option("--real-bits", help="8: packed, with the real layers in 8 bits.")] = 32,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="export.KEY=VALUE", help="Change a key of the recipe's export. Repeatable."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Export a run's model to ONNX, and check it against torch."""
@@ -170,7 +175,7 @@ def export(
         raise UsageError("give the folder of a finished run, or --list-steps")
     bnnapps.export.list_steps(dialect)  # raises for an unknown one
     importlib.import_module("bnnapps.export.eight_bits").check_bits(real_bits, dialect)
-    task, model, folder = open_run(run_folder)
+    task, model, folder = open_run(run_folder, overrides or [])
     folder.read_json("sections.json")  # raises where the run is not finished, before the work
     with logged(folder.root / "log.txt", quiet=as_json) as console:
         if real_bits == 8:
@@ -178,18 +183,57 @@ def export(
         else:
             found = export_model(task, model, folder, dialect, console)
         refresh_report(folder)
-    header = (
-        bnnapps.export.emit_c(folder.root / found["path"], (folder.root / found["path"]).parent / "c") if emit else None
-    )
-    if header is not None:
-        found = found | {"header": str(header.relative_to(folder.root))}
-    parity = json.loads((folder.root / found["path"]).with_suffix(".parity.json").read_text(encoding="utf-8"))
+    files = [_exported_file(one, folder.root, emit) for one in found]
     if as_json:
-        print(json.dumps(found | {"parity": parity}))
+        further = {"further": files[1:]} if len(files) > 1 else {}
+        print(json.dumps(files[0] | further))
     else:
-        show.exported(found, parity, folder.root)
-        if header is not None:
-            print(f"{header}: the layers on bits for bnn.h")
+        show.exported(files, folder.root)
+
+
+def _exported_file(found: dict[str, Any], root: Path, emit: str | None) -> dict[str, Any]:
+    """What is said of an exported file: also its parity, and the header that is written beside it."""
+    import bnnapps.export
+
+    path = root / found["path"]
+    if emit is not None:
+        header = bnnapps.export.emit_c(path, path.parent / "c")
+        found = found | {"header": str(header.relative_to(root))}
+    return found | {"parity": json.loads(path.with_suffix(".parity.json").read_text(encoding="utf-8"))}
+
+
+@app.command()
+def listen(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run of keywords.")],
+    wav: Annotated[Path | None, typer.Option("--wav", metavar="FILE", help="The recording, of any rate.")] = None,
+    compose: Annotated[
+        float | None, typer.Option("--compose", metavar="SECONDS", help="Compose one of the run's own dev clips.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", metavar="FILE", help="What is said in it: START<tab>END<tab>WORD lines.")
+    ] = None,
+    hop: Annotated[float, typer.Option("--hop", help="Seconds between two windows.")] = 0.1,
+    threshold: Annotated[float, typer.Option("--threshold", help="Smoothed probability of a word.")] = 0.7,
+    smoothing: Annotated[float, typer.Option("--smoothing", help="Seconds to average over.")] = 0.5,
+    refractory: Annotated[float, typer.Option("--refractory", help="Seconds after a word without another.")] = 1.0,
+    quiet: Annotated[float, typer.Option("--quiet", help="dB of full scale; softer windows hold no word.")] = -60.0,
+    layers: Annotated[
+        int | None, typer.Option("--layers", help="Of a network that was trained at several depths.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of what --compose makes.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="By default RUN/listen/NAME.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hear the words in a long recording: when, how surely, and how many are missed or made up."""
+    from bnnapps.training.listening import Listening
+    from bnnapps.training.runner import open_run
+
+    settings = Listening(wav, compose, labels, seed, hop, threshold, smoothing, refractory, quiet, layers)
+    task, model, folder = open_run(run_folder)
+    into = folder.root / "listen" / settings.name if out is None else out
+    with logged(folder.root / "log.txt", quiet=as_json) as console:
+        found = task.listen(model, settings, into, console)
+    print(json.dumps(found | {"folder": str(into)}, ensure_ascii=False)) if as_json else listening.show(found, into)
 
 
 @app.command("inspect")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,12 +122,20 @@ def result(found: dict[str, Any], folder: Path, console: Console) -> None:
     console.print(f"Report: {folder / 'report.html'}", highlight=False)
 
 
-def exported(found: dict[str, Any], parity: dict[str, Any], root: Path) -> None:
-    """Where the file is, and how it compares with torch."""
+def exported(files: Sequence[Mapping[str, Any]], root: Path) -> None:
+    """Where the files are, and how they compare with torch; of several, in a line each."""
     console = terminal()
-    console.print(f"{root / found['path']}: {found['bytes']:,} bytes", highlight=False)
-    if "dev" in found:
-        pairs = zip(found["dev"]["model"].items(), found["dev"]["file"].values(), strict=True)
-        costs = ", ".join(f"{name} {before:.4f} -> {after:.4f}" for (name, before), after in pairs)
-        console.print(f"dev set, before and after 8 bits for the real layers: {costs}", highlight=False)
-    console.print_json(json.dumps(parity))
+    for found in files:
+        about = f", {found['about']}" if "about" in found else ""
+        verdict = f", parity {found['parity']['verdict']}" if len(files) > 1 else ""
+        line = f"{root / found['path']}: {found['bytes']:,} bytes{about}{verdict}"
+        console.print(line, highlight=False, soft_wrap=True)
+        if "dev" in found:
+            pairs = zip(found["dev"]["model"].items(), found["dev"]["file"].values(), strict=True)
+            costs = ", ".join(f"{name} {before:.4f} -> {after:.4f}" for (name, before), after in pairs)
+            console.print(f"dev set, before and after 8 bits for the real layers: {costs}", highlight=False)
+        if len(files) == 1:
+            console.print_json(json.dumps(found["parity"]))
+    for found in files:
+        if "header" in found:
+            print(f"{root / found['header']}: the layers on bits for bnn.h")

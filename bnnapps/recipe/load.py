@@ -36,6 +36,16 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return as_recipe(values, str(path))
 
 
+def change_values(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Lay overrides over the plain values of a recipe, in place; there is no profile among them.
+
+    Raises:
+        RecipeError: one cannot be read, or leads through what is no mapping or list.
+    """
+    for text in overrides:
+        _set(values, *_parse(text))
+
+
 def as_recipe(values: dict[str, Any], where: str) -> Recipe:
     """Plain values as the recipe class of their task."""
     task = values.get("task")

@@ -204,7 +204,7 @@ def _stage(run: Run, number: int, name: str, settings: ResolvedStage | None) -> 
 
 def _exports(run: Run) -> list[Export]:
     root = run.folder.root
-    listed = {e.dialect: e for e in run.result.exports} if run.result is not None else {}
+    listed = {Path(e.path).parent.name: e for e in run.result.exports} if run.result is not None else {}
     names = [p.name for p in _folders(root / "export")]
     found = []
     for dialect in dict.fromkeys([*listed, *names]):

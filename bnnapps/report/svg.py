@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import matplotlib.style
@@ -68,9 +68,30 @@ def draw(paint: Callable[[Axes], None], size: tuple[float, float], prefix: str, 
         label: what a screen reader says.
 
     """
+    return draw_rows(lambda rows: paint(rows[0]), (1,), size, prefix, label)
+
+
+def draw_rows(
+    paint: Callable[[Sequence[Axes]], None],
+    heights: Sequence[float],
+    size: tuple[float, float],
+    prefix: str,
+    label: str,
+) -> Markup:
+    """A figure of several plots, one below the other, over the same x axis; otherwise as `draw`.
+
+    Args:
+        paint: draws into the axes, from the top to the bottom.
+        heights: of the plots, relative to each other.
+        size: as in `draw`, of the whole figure.
+        prefix: as in `draw`.
+        label: as in `draw`.
+
+    """
     with _style(prefix):
         figure = Figure(figsize=size, layout="constrained")
-        paint(figure.add_subplot())
+        axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})
+        paint([row[0] for row in axes])
         file = io.StringIO()
         empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=empty)

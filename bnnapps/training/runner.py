@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from torch import nn
 from bnnapps.binarize import Plan, apply_plan, is_binarized, plan_of
 from bnnapps.errors import RecipeError, UsageError
 from bnnapps.losses import LossHub, LossTerm, get_loss
+from bnnapps.nn.front import Front
 from bnnapps.plugin import get_plugin
 from bnnapps.profile import summarize
-from bnnapps.recipe.load import as_recipe, dump_recipe, read_mapping
+from bnnapps.recipe.load import as_recipe, change_values, dump_recipe, read_mapping
 from bnnapps.recipe.schema import Recipe, ResolvedStage
 from bnnapps.report import write_report
 from bnnapps.training.checkpoint import save_model
@@ -138,7 +139,7 @@ def _finish(
     if is_binarized(model):
         folder.write_json("plan.json", plan_of(model).to_dict())
     result: dict[str, Any] = {"task": recipe.task, "data": plans.data, "monitor": task.monitor, "stages": results}
-    result["exports"] = [export_model(task, model, folder, d, console) for d in recipe.export.dialects]
+    result["exports"] = [one for d in recipe.export.dialects for one in export_model(task, model, folder, d, console)]
     folder.write_json("result.json", result)
     sections = task.sections(model, folder.root)
     folder.write_json("sections.json", [dataclasses.asdict(s) for s in sections])
@@ -190,38 +191,54 @@ def _run_stage(
 CALIBRATION_BATCHES = 8
 
 
-def export_eight_bits(task: Task, model: nn.Module, folder: RunFolder, console: Console) -> dict[str, Any]:
+def export_eight_bits(task: Task, model: nn.Module, folder: RunFolder, console: Console) -> list[dict[str, Any]]:
     """Export into `export/packed-8bit/model.onnx`: packed, with the real layers in 8 bits, and what that costs.
 
     Ranges come from the first batches of the training set; the cost is that of the metrics on the dev set.
     """
-    path = folder.root / "export" / "packed-8bit" / "model.onnx"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    console.print(f"Exporting {path}", highlight=False)
+    forms = task.export_forms(model)
+    if any(isinstance(module, Front) for form in forms for module in form.model.modules()):
+        raise UsageError("--real-bits 8 would round what is computed in front of the network: export without it")
     task.prepare()
-    example, package = task.example_inputs(), _export_package()
-    inputs = training_inputs(task, model, CALIBRATION_BATCHES)
-    dynamic = task.recipe.export.dynamic_batch
-    package.export(model, example, path, "packed", dynamic, real_bits=8, calibration=inputs)
-    twin = importlib.import_module("bnnapps.export.module").ExportedModule(package.load(path), model, example)
-    dev = {"model": dev_metrics(task, model), "file": dev_metrics(task, model, twin)}
-    return {
-        "dialect": "packed",
-        "real_bits": 8,
-        "path": str(path.relative_to(folder.root)),
-        "bytes": path.stat().st_size,
-        "dev": dev,
-    }
+    package, found = _export_package(), []
+    for form in forms:
+        path = _export_path(folder, f"packed-8bit{form.suffix}", console)
+        inputs = training_inputs(task, form.model, CALIBRATION_BATCHES)
+        dynamic = task.recipe.export.dynamic_batch
+        package.export(form.model, form.inputs, path, "packed", dynamic, real_bits=8, calibration=inputs)
+        twin = importlib.import_module("bnnapps.export.module").ExportedModule(
+            package.load(path), form.model, form.inputs
+        )
+        file = dev_metrics(task, form.model, twin)
+        before = dev_metrics(task, form.model)
+        dev = {"model": {name: before[name] for name in file}, "file": file}
+        found.append(_exported(folder, "packed", path, form.about) | {"real_bits": 8, "dev": dev})
+    return found
 
 
-def export_model(task: Task, model: nn.Module, folder: RunFolder, dialect: str, console: Console) -> dict[str, Any]:
-    """Export a run's model into `export/<dialect>/model.onnx`, with its parity beside it."""
-    path = folder.root / "export" / dialect / "model.onnx"
+def export_model(
+    task: Task, model: nn.Module, folder: RunFolder, dialect: str, console: Console
+) -> list[dict[str, Any]]:
+    """Export a run's model into `export/<dialect>/model.onnx`, with its parity beside it; or all that it holds."""
+    package, found = _export_package(), []
+    for form in task.export_forms(model):
+        path = _export_path(folder, f"{dialect}{form.suffix}", console)
+        dynamic = task.recipe.export.dynamic_batch
+        package.export(form.model, form.inputs, path, dialect=dialect, dynamic_batch=dynamic)
+        found.append(_exported(folder, dialect, path, form.about))
+    return found
+
+
+def _export_path(folder: RunFolder, name: str, console: Console) -> Path:
+    path = folder.root / "export" / name / "model.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     console.print(f"Exporting {path}", highlight=False)
-    dynamic = task.recipe.export.dynamic_batch
-    _export_package().export(model, task.example_inputs(), path, dialect=dialect, dynamic_batch=dynamic)
-    return {"dialect": dialect, "path": str(path.relative_to(folder.root)), "bytes": path.stat().st_size}
+    return path
+
+
+def _exported(folder: RunFolder, dialect: str, path: Path, about: str) -> dict[str, Any]:
+    found = {"dialect": dialect, "path": str(path.relative_to(folder.root)), "bytes": path.stat().st_size}
+    return found | ({"about": about} if about else {})
 
 
 def _export_package() -> Any:
@@ -229,14 +246,25 @@ def _export_package() -> Any:
     return importlib.import_module("bnnapps.export")
 
 
-def open_run(root: str | Path) -> tuple[Task, nn.Module, RunFolder]:
+def open_run(root: str | Path, overrides: Sequence[str] = ()) -> tuple[Task, nn.Module, RunFolder]:
     """A finished run's task and trained model.
 
+    Args:
+        root: the folder.
+        overrides: `export.KEY=VALUE`; the recipe in the folder stays as it is.
+
     Raises:
-        UsageError: the folder is no finished run.
+        UsageError: the folder is no finished run, or another key is to be changed.
     """
     folder = RunFolder(root)
     recipe = read_run_recipe(folder)
+    for text in overrides:
+        if not text.strip().startswith("export."):
+            raise UsageError(f"--set {text!r}: of a finished run only the keys of 'export' can be changed")
+    if overrides:
+        values = recipe.model_dump(mode="json")
+        change_values(values, overrides)
+        recipe = as_recipe(values, f"{folder.recipe} with --set")
     if not folder.model.is_file():
         raise UsageError(
             f"'{folder.root}' has no model.ckpt: the run is not finished; go on with "

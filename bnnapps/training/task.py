@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from torch import Tensor, nn
 
-from bnnapps.errors import RecipeError
+from bnnapps.errors import RecipeError, UsageError
 from bnnapps.losses import LossHub
 from bnnapps.recipe.schema import Recipe, ResolvedStage
+from bnnapps.training.listening import Listening
 from bnnapps.training.loader import EpochLoader
 from bnnapps.training.module import BinaryModule
 
@@ -31,6 +33,24 @@ class Section:
     title: str
     html: str
     script: str = ""
+
+
+@dataclass(frozen=True)
+class ExportForm:
+    """One of the networks that a run is exported as.
+
+    Attributes:
+        suffix: what its folder below `export/` has behind the dialect, such as `-4-layers`; one of a run's is empty.
+        about: what it is, in a few words; empty where there is only one.
+        model: the network.
+        inputs: its example inputs.
+
+    """
+
+    suffix: str
+    about: str
+    model: nn.Module
+    inputs: Any
 
 
 class Task(ABC):
@@ -113,6 +133,15 @@ class Task(ABC):
         """The first of the example inputs, by which a network's work is counted."""
         return first_of(self.example_inputs())
 
+    def export_forms(self, model: nn.Module) -> list[ExportForm]:
+        """What is exported: the model, or several networks that it holds.
+
+        Raises:
+            UsageError: the run cannot give what its recipe asks for.
+
+        """
+        return [ExportForm("", "", model, self.example_inputs())]
+
     @abstractmethod
     def save_assets(self, folder: Path) -> None:
         """Write what `load` needs to build the model again, beside its state."""
@@ -120,6 +149,22 @@ class Task(ABC):
     @abstractmethod
     def load_assets(self, folder: Path) -> None:
         """Take from a run's assets what `prepare` would otherwise read or make."""
+
+    def listen(self, model: nn.Module, settings: Listening, out: Path, console: Console) -> dict[str, Any]:
+        """Hear a long recording, write what was heard and a page about it into a folder, and return it as plain data.
+
+        Args:
+            model: the run's network.
+            settings: the recording, and how it is heard.
+            out: the folder, which may not be there yet.
+            console: for what is told meanwhile.
+
+        Raises:
+            UsageError: the task is not about sound.
+            DataError: the recording cannot be heard.
+
+        """
+        raise UsageError(f"the task '{self.recipe.task}' hears nothing: `bnnapps listen` takes a run of keywords")
 
     def sections(self, model: nn.Module, folder: Path) -> list[Section]:
         """The task's own parts of the report."""

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from bnnapps.errors import ExportError
 from bnnapps.export.detectors.suppression import Suppression
 from bnnapps.export.graph.attention import deployed_attention, projection_weights
+from bnnapps.export.graph.front import MarkedFront
 from bnnapps.export.graph.layers import DeployedConv, DeployedEmbedding, deployed_linear, matrix_of
 from bnnapps.export.graph.product import Product
 from bnnapps.export.graph.quantizer import Quantizer
 from bnnapps.export.graph.transposed import DeployedConvTranspose
 from bnnapps.nn.activations import ActivationBinarizer
+from bnnapps.nn.front import Front
 from bnnapps.nn.functional.transposed import swap_channels
 from bnnapps.nn.layers import (
     PARTS,
@@ -100,6 +102,10 @@ class Frozen:
         """Every choice among boxes of the deployed model, by site."""
         return {m.site: m for m in self.model.modules() if isinstance(m, Suppression)}
 
+    def fronts(self) -> dict[str, MarkedFront]:
+        """Every front of the deployed model, by site."""
+        return {m.site: m for m in self.model.modules() if isinstance(m, MarkedFront)}
+
     def products(self) -> dict[str, Product]:
         """Every product of the deployed model, by site."""
         return {m.site: m for m in self.model.modules() if isinstance(m, Product)}
@@ -124,6 +130,8 @@ def freeze(reference: nn.Module) -> Frozen:
     layers: dict[str, str] = {}
     made: dict[int, nn.Module] = {}
     for name, layer in list(deployed.named_modules(remove_duplicate=False)):
+        if isinstance(layer, Front):
+            deployed = _put(deployed, name, MarkedFront(site_of(name), layer))
         if not isinstance(layer, BinaryLayer):
             continue
         if id(layer) not in made:

@@ -1,8 +1,8 @@
 """Marks: names that survive the way from torch to ONNX.
 
-A mark is an operator that returns its input and carries the name of a site (one quantizer, one product of codes, or one
-choice among boxes) and a role. PyTorch's exporter keeps it as a node of the domain `bnnapps`; a pass reads it there and
-takes it away.
+A mark is an operator that returns its input and carries the name of a site (one quantizer, one product of codes, one
+choice among boxes, or one front) and a role. PyTorch's exporter keeps it as a node of the domain `bnnapps`; a pass
+reads it there and takes it away.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-Role = Literal["input", "codes", "product", "choice"]
+Role = Literal["input", "codes", "product", "choice", "front"]
 
 DOMAIN = "bnnapps"
 OPERATOR = "Mark"

@@ -23,7 +23,7 @@ class Replay:
     Attributes:
         outputs: by name.
         inputs, codes: of each quantizer, by site.
-        chosen: the scores that each choice among boxes left, by site.
+        chosen: the scores that each choice among boxes left, and what each front gave, by site.
 
     """
 
@@ -41,8 +41,9 @@ def replay(frozen: Frozen, inputs: Inputs, tensors: Tensors, lead: Mapping[str, 
         frozen: the model.
         inputs: how it is called.
         tensors: with what.
-        lead: codes by site, which take the place of what the quantizers give, and likewise scores of choices. So a
-            rounding difference in front of one does not reach the next, and every layer can be compared by itself.
+        lead: codes by site, which take the place of what the quantizers give, and likewise scores of choices and
+            outputs of fronts. So a rounding difference in front of one does not reach the next, and every layer can be
+            compared by itself.
 
     """
     record = Replay()
@@ -59,16 +60,17 @@ def replay(frozen: Frozen, inputs: Inputs, tensors: Tensors, lead: Mapping[str, 
         return hook
 
     def choose(site: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Tensor, ...], scores: Tensor) -> Tensor | None:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> Tensor | None:
             calls[site] += 1
             name = call_name(site, calls[site])
-            record.chosen[name] = scores
+            record.chosen[name] = result
             return None if lead is None else lead.get(name)
 
         return hook
 
     handles = [quantizer.register_forward_hook(watch(site)) for site, quantizer in frozen.quantizers().items()]
-    handles += [choice.register_forward_hook(choose(site)) for site, choice in frozen.choices().items()]
+    others = {**frozen.choices(), **frozen.fronts()}
+    handles += [module.register_forward_hook(choose(site)) for site, module in others.items()]
     try:
         record.outputs = outputs_of(inputs.call(frozen.model, tensors))
     finally:

@@ -16,22 +16,27 @@ import onnx_ir as ir
 from bnnapps.errors import ExportError
 from bnnapps.export.graph.mark import DOMAIN, OPERATOR
 
+SiteRole = Literal["quantizer", "product", "choice", "front"]
+LEADING: tuple[SiteRole, ...] = ("quantizer", "choice", "front")
+"""The roles whose results torch takes over where it is led."""
+
 
 @dataclass(frozen=True)
 class Site:
-    """A quantizer, a product of codes, or a choice among boxes, in an ONNX graph.
+    """A quantizer, a product of codes, a choice among boxes, or a front, in an ONNX graph.
 
     Attributes:
         name: the site as the deployed model calls it; call 2 of a shared layer ends in "#2".
         role: what it is.
-        source: the value that goes in: the real input of a quantizer, the sums of a product, the boxes of a choice.
-        result: the value that comes out: the codes, the sums as int32, or the scores that are left.
+        source: the value that goes in: the real input of a quantizer, the sums of a product, the boxes of a choice,
+            the input of a front.
+        result: the value that comes out: the codes, the sums as int32, the scores that are left, what a front gives.
         scores: of a choice: the scores that go in.
 
     """
 
     name: str
-    role: Literal["quantizer", "product", "choice"]
+    role: SiteRole
     source: str
     result: str
     scores: str = ""
@@ -62,6 +67,9 @@ def marked_sites(model: ir.Model) -> tuple[Site, ...]:
         elif _role(node) == "choice":
             boxes, scores = _chosen_from(node.inputs[0])
             found.append(Site(names[node], "choice", _name(boxes), _name(node.outputs[0]), _name(scores)))
+        elif _role(node) == "front":
+            source = _input_mark(node)
+            found.append(Site(names[node], "front", _name(source.inputs[0]), _name(node.outputs[0])))
     return tuple(found)
 
 
@@ -76,8 +84,8 @@ def lower_marks(model: ir.Model) -> tuple[Site, ...]:
     """
     nodes = _marks(model)
     names = _unique_names(nodes)
-    sources = {node: _input_mark(node).inputs[0] for node in nodes if _role(node) == "codes"}
-    found: list[tuple[str, Literal["quantizer", "product", "choice"], ir.Value, ir.Value]] = []
+    sources = {node: _input_mark(node).inputs[0] for node in nodes if _role(node) in ("codes", "front")}
+    found: list[tuple[str, SiteRole, ir.Value, ir.Value]] = []
     candidates: dict[str, ir.Value] = {}
     for node in nodes:
         value, name = node.inputs[0], names[node]
@@ -96,6 +104,11 @@ def lower_marks(model: ir.Model) -> tuple[Site, ...]:
             _rename(value, f"{name}/choice")
             boxes, candidates[name] = _chosen_from(value)
             found.append((name, "choice", boxes, value))
+        elif _role(node) == "front":
+            _rename(value, f"{name}/front")
+            source = sources[node]
+            assert source is not None
+            found.append((name, "front", source, value))
         _remove(model.graph, node, value)
     model.graph.opset_imports.pop(DOMAIN, None)
     scores = {name: _name(value) for name, value in candidates.items()}
@@ -153,7 +166,7 @@ def call_name(site: str, call: int) -> str:
 
 
 def _input_mark(codes: ir.Node) -> ir.Node:
-    """The mark of the quantizer's input, found by going back from the mark of its codes."""
+    """The mark of a site's input, found by going back from the mark of its codes or of what a front gives."""
     waiting = [codes]
     while waiting:
         node = waiting.pop()
@@ -165,7 +178,8 @@ def _input_mark(codes: ir.Node) -> ir.Node:
                 return producer
             if not _is_mark(producer):
                 waiting.append(producer)
-    raise ExportError(f"the quantizer of '{_site(codes)}' was folded away: its input does not depend on the model's")
+    what = "front" if _role(codes) == "front" else "quantizer"
+    raise ExportError(f"the {what} of '{_site(codes)}' was folded away: its input does not depend on the model's")
 
 
 def _chosen_from(kept: ir.Value | None) -> tuple[ir.Value, ir.Value]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -88,3 +89,18 @@ def layer_names(network: nn.Module, option: int = 0) -> list[str]:
             "loss, or that network"
         )
     return [f"layers.{i}" for i in network.running(option)]
+
+
+def depths_of(network: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
+    """A network at each depth that it was trained at: what its files are called, what it is, and a copy of it.
+
+    The whole network has no suffix, and one with a single depth is given as it is.
+    """
+    if not isinstance(network, DFSMN) or network.options == 1:
+        yield "", "", network
+        return
+    for option in range(network.options):
+        count = len(network.running(option))
+        thin = copy.deepcopy(network)
+        thin.option = option
+        yield f"-{count}-layers" if option else "", f"{count} of {len(network.layers)} layers", thin

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from bnnapps.plugins.keywords.config import SoundData
-from bnnapps.recipe.schema import Recipe
+from bnnapps.recipe.schema import ExportConfig, Recipe
 from bnnapps.validation import Record
 
 
@@ -39,8 +39,16 @@ class KeywordModel(Record):
         return self
 
 
+class KeywordsExport(ExportConfig):
+    """What is exported when the training is done."""
+
+    input: Literal["features", "sound"] = "features"
+    """What goes into the files: `features`, as `assets/task.json` says; `sound`: samples, the features are inside."""
+
+
 class KeywordsRecipe(Recipe):
     """A recipe of the task `keywords`."""
 
     data: SoundData = SoundData()
     model: KeywordModel = KeywordModel()
+    export: KeywordsExport = KeywordsExport()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from bnnapps.errors import UsageError
@@ -18,15 +19,18 @@ from bnnapps.plugins.keywords.clips import Spoken, drawn
 from bnnapps.plugins.keywords.config import SoundData
 from bnnapps.plugins.keywords.data import prepare_sound
 from bnnapps.plugins.keywords.hearing import Hearing, hearing_of
+from bnnapps.plugins.keywords.listening.run import hear_recording
 from bnnapps.plugins.keywords.loader import SoundLoader, sound_loader
-from bnnapps.plugins.keywords.model import Shape, build_shape
+from bnnapps.plugins.keywords.model import Shape, build_shape, depths_of
 from bnnapps.plugins.keywords.module import KeywordsModule
-from bnnapps.plugins.keywords.recipe import KeywordModel
+from bnnapps.plugins.keywords.recipe import KeywordModel, KeywordsExport
+from bnnapps.plugins.keywords.sound_graph import Heard
 from bnnapps.recipe.schema import Recipe, ResolvedStage
 from bnnapps.training.checkpoint import load_file, save_file
 from bnnapps.training.folder import write_text
+from bnnapps.training.listening import Listening
 from bnnapps.training.shaped import ShapedTask, labelled
-from bnnapps.training.task import Section
+from bnnapps.training.task import ExportForm, Section
 
 _EXAMPLES = 4
 _REPORTED = 2000
@@ -49,6 +53,7 @@ class KeywordsTask(ShapedTask):
         self._hearing: Hearing | None = None
         self._saved: dict[str, Any] | None = None
         self._examples: Tensor | None = None
+        self._sounds: Tensor | None = None
 
     # Data
 
@@ -93,10 +98,31 @@ class KeywordsTask(ShapedTask):
     def example_inputs(self) -> Tensor:
         """Pictures of four dev clips; those of the run, where one is opened again."""
         if self._examples is None:
+            self._examples = self.hearing(self.example_sounds())
+        return self._examples
+
+    def example_sounds(self) -> Tensor:
+        """Four dev clips; those of the run, where one is opened again."""
+        if self._sounds is None:
             few = self.data.model_copy(update={"eval_batch_size": _EXAMPLES})
             batch = next(iter(sound_loader(self.prepared.dev, few, self.prepared.noises, self.recipe.seed, False)))
-            self._examples = self.hearing(batch["sound"])
-        return self._examples
+            self._sounds = batch["sound"]
+        return self._sounds
+
+    def export_forms(self, model: nn.Module) -> list[ExportForm]:
+        """Each depth that was trained, with pictures or with sound as its input."""
+        assert isinstance(self.recipe.export, KeywordsExport)
+        sound = self.recipe.export.input == "sound"
+        inputs = self.example_sounds() if sound else self.example_inputs()
+        return [
+            ExportForm(
+                ("-sound" if sound else "") + depth,
+                about,
+                Heard(self.hearing, network) if sound else network,
+                inputs,
+            )
+            for depth, about, network in depths_of(model)
+        ]
 
     # Models
 
@@ -127,7 +153,8 @@ class KeywordsTask(ShapedTask):
         """Write the example inputs, and what a program needs that feeds the exported network."""
         folder.mkdir(parents=True, exist_ok=True)
         hearing = self.hearing
-        save_file({"pictures": self.example_inputs(), "mean": hearing.mean, "std": hearing.std}, folder / "examples.pt")
+        examples = {"pictures": self.example_inputs(), "sounds": self.example_sounds()}
+        save_file({**examples, "mean": hearing.mean, "std": hearing.std}, folder / "examples.pt")
         facts: dict[str, Any] = {"classes": list(self.classes), "features": self.data.features.model_dump(mode="json")}
         facts |= {"seconds": self.data.seconds, "mean": hearing.mean.tolist(), "std": hearing.std.tolist()}
         write_text(folder / "task.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
@@ -140,8 +167,14 @@ class KeywordsTask(ShapedTask):
         except (OSError, ValueError) as problem:
             raise UsageError(f"{path} cannot be read ({problem}): the run's assets are damaged") from None
         found = load_file(folder / "examples.pt")
-        self._examples = found["pictures"]
+        self._examples, self._sounds = found["pictures"], found.get("sounds")
         self._hearing = Hearing(self.data.features, found["mean"], found["std"])
+
+    def listen(self, model: nn.Module, settings: Listening, out: Path, console: Console) -> dict[str, Any]:
+        """Hear a long recording."""
+        return hear_recording(
+            model, self.hearing, self.classes, self.data.seconds, lambda: self.prepared, settings, out, console
+        )
 
     def sections(self, model: nn.Module, folder: Path) -> list[Section]:
         """Clips that were taken for other words, the confusion matrix, and notes on the data."""

@@ -94,9 +94,41 @@ def read_wave(path: Path, first: int = 0, frames: int | None = None) -> tuple[Sa
 
 def write_wave(path: Path, samples: NDArray[np.floating], rate: int) -> None:
     """Write one channel of 16-bit samples; what is beyond [-1, 1] is clipped."""
-    whole = np.clip(np.round(np.asarray(samples, dtype=np.float64) * 32768), -32768, 32767).astype("<i2").tobytes()
-    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(whole), b"WAVE", b"fmt ", 16, _PCM, 1, rate, 2 * rate, 2, 16, b"data", len(whole))  # fmt: skip  # noqa: E501
-    path.write_bytes(head + whole)
+    with WaveWriter(path, rate) as file:
+        file.write(samples)
+
+
+class WaveWriter:
+    """A WAV file that is written piece by piece: one channel of 16-bit samples.
+
+    Attributes:
+        frames: how many are written.
+
+    """
+
+    def __init__(self, path: Path, rate: int) -> None:
+        self.path, self.rate, self.frames = path, rate, 0
+
+    def __enter__(self) -> WaveWriter:
+        self._file = self.path.open("wb")
+        self._file.write(self._head())
+        return self
+
+    def write(self, samples: NDArray[np.floating]) -> None:
+        """Append samples; what is beyond [-1, 1] is clipped."""
+        whole = np.clip(np.round(np.asarray(samples, dtype=np.float64) * 32768), -32768, 32767).astype("<i2")
+        self._file.write(whole.tobytes())
+        self.frames += len(whole)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.seek(0)
+        self._file.write(self._head())
+        self._file.close()
+
+    def _head(self) -> bytes:
+        size = 2 * self.frames
+        head = struct.pack("<4sI4s4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16)
+        return head + struct.pack("<HHIIHH4sI", _PCM, 1, self.rate, 2 * self.rate, 2, 16, b"data", size)
 
 
 class _BadWaveError(Exception):

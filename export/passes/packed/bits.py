@@ -12,7 +12,7 @@ from bnnapps.errors import ExportError
 from bnnapps.export.compare import FLOOR, ROUNDING, typical_size
 from bnnapps.export.graph.replay import Replay
 from bnnapps.export.ir.bits import unpack_bits
-from bnnapps.export.passes.sites import Site
+from bnnapps.export.passes.sites import LEADING, Site
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def codes_from(site: PackedSite, bits: Tensor, like: Tensor) -> Tensor:
 def lead_of(
     packed: Mapping[str, PackedSite], sites: Sequence[Site], values: Mapping[str, Tensor], free: Replay
 ) -> dict[str, Tensor]:
-    """The graph's codes by site, as far as it has them, from bits or as they are; and what its choices left."""
-    watched = [site for site in sites if site.role in ("quantizer", "choice")]
+    """The graph's codes by site, as far as it has them, and what its choices and fronts gave."""
+    watched = [site for site in sites if site.role in LEADING]
     lead = {site.name: values[site.result] for site in watched if site.result in values}
     for name, site in packed.items():
         if site.bits in values:
