@@ -90,6 +90,7 @@ _ACTIVATION_SCALES = {
     "affine": " two learned levels",
     "input_map": " K",
     "sample": " mean |x|",
+    "dual": " two, mean |rest|",
 }
 _POOLS = {
     "keep": "as it is",

@@ -88,7 +88,7 @@ def _takes_a_plain_sign(entry: Entry) -> bool:
         return False
     if activation is None or activation.bits > 1:
         return False
-    return not activation.unsigned and activation.shift == "none" and activation.scale != "affine"
+    return not activation.unsigned and activation.shift == "none" and activation.scale not in ("affine", "dual")
 
 
 def _after_relu(model: nn.Module, names: set[str], replaced: set[str]) -> list[str]:

@@ -9,6 +9,7 @@ from bnnapps.nn.spec import (
     BlockSpec,
     ConvSpec,
     EmbeddingSpec,
+    EstimatorSpec,
     LinearSpec,
     MatmulSpec,
     OutputSpec,
@@ -60,4 +61,6 @@ def _of_rows(weight: WeightSpec) -> WeightSpec:
         changes["transform"] = "none"
     if weight.scale in ("learned", "amplitude"):
         changes["scale"] = "mean_abs"
+    if weight.estimator.name == "lpb":
+        changes["estimator"] = EstimatorSpec()
     return weight.model_copy(update=changes)

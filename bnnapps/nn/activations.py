@@ -26,7 +26,8 @@ class ActivationBinarizer(nn.Module):
     Parameters, if the record asks for them: `shift` (channels,), zero at the start (RSign, ReActNet, 2020; `move`,
     BiT, 2022); `alpha` (1,), set from the first batch seen in training (`initial_scale`), or by `calibrate`;
     `low` and `high` (1,), -2.5 and 2.5 (BinaryBERT, 2021); `alpha` and `beta` (1,), 1 and 0, of the levels
-    beta - alpha and beta + alpha (AdaBin, 2022).
+    beta - alpha and beta + alpha (AdaBin, 2022); `offset` (channels,), zero at the start, and those of `second`
+    (`dual`, BiFSMNv2, 2023).
 
     """
 
@@ -35,6 +36,7 @@ class ActivationBinarizer(nn.Module):
     beta: nn.Parameter
     low: nn.Parameter
     high: nn.Parameter
+    offset: nn.Parameter
     calibrated: Tensor
 
     def __init__(
@@ -61,6 +63,10 @@ class ActivationBinarizer(nn.Module):
         if spec.scale == "uniform":
             self.low = nn.Parameter(torch.full((1,), -2.5, device=device))
             self.high = nn.Parameter(torch.full((1,), 2.5, device=device))
+        self.second: ActivationBinarizer | None = None
+        if spec.scale == "dual":
+            self.offset = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
+            self.second = ActivationBinarizer(second_of(spec, channel_dim), channels, channel_dim, device, dtype)
         self._needs_data = spec.scale == "elastic"
 
     @property
@@ -78,6 +84,8 @@ class ActivationBinarizer(nn.Module):
 
     def forward(self, x: Tensor) -> Codes:
         """Codes and scale of x (`uniform`: real values)."""
+        if self.second is not None:
+            return self._dual(x, self.second)
         x = self._shifted(x)
         spec = self.spec
         if spec.standardize == "sample" and self.training:
@@ -107,7 +115,7 @@ class ActivationBinarizer(nn.Module):
         """Whether the codes of the moment take one bit, and one scale is all that goes with them."""
         spec = self.spec
         moves = (spec.noise and self.training) or self._drops
-        return spec.bits == 1 and spec.scale not in ("uniform", "affine") and not moves
+        return spec.bits == 1 and spec.scale not in ("uniform", "affine", "dual") and not moves
 
     @property
     def _drops(self) -> bool:
@@ -133,6 +141,18 @@ class ActivationBinarizer(nn.Module):
             x = self._shifted(x)
         codes = self.estimator(x, BF.carrier)
         return BF.Compared(codes, x, x.new_zeros(1), spec.unsigned), self._row_scale(x)
+
+    def _dual(self, x: Tensor, second: ActivationBinarizer) -> Codes:
+        """b + s sign(x - b + t_1) + t_2 with b = sign(x + t_0): one number s a row or a sample, its mean |x - b + t_1|.
+
+        BiFSMNv2 (Qin et al., TNNLS 2023), where the three learned shifts are subtracted, and s is the mean over the
+        frames for each channel: there only depthwise layers could be deployed.
+        """
+        first = self.estimator(self._shifted(x))
+        shape = [1] * x.dim() if self.channel_dim != -1 else [-1]
+        shape[self.channel_dim] = -1
+        constant = Codes(self.offset.to(x.dtype).view(shape), kind="constant")
+        return Codes(first, None, "sign", rest=second(x - first)._replace(rest=constant))
 
     def _sample_dims(self, x: Tensor) -> tuple[int, ...]:
         """The dimensions of one sample: all but the first, or all where x has no batch."""
@@ -161,7 +181,10 @@ class ActivationBinarizer(nn.Module):
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Keep `alpha` positive (after an optimizer step)."""
+        """Keep `alpha` positive (after an optimizer step), and what the estimator learns."""
+        self.estimator.constrain()
+        if self.second is not None:
+            self.second.constrain()
         if self.spec.scale in ("elastic", "affine"):
             self.alpha.clamp_(min=SMALLEST_SCALE)
 
@@ -189,3 +212,8 @@ class ActivationBinarizer(nn.Module):
         s = self.spec
         codes = "{0, 1}" if s.unsigned else "{-1, +1}"
         return f"{codes if s.bits == 1 else f'{s.bits} bits'}, shift={s.shift}, scale={s.scale}"
+
+
+def second_of(spec: ActivationSpec, channel_dim: int) -> ActivationSpec:
+    """The record of the second sign of `dual`: its scale is the mean of each row, or (a convolution) of each sample."""
+    return spec.model_copy(update={"scale": "input_map" if channel_dim == -1 else "sample", "shift": "channel"})

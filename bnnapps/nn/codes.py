@@ -21,18 +21,21 @@ class Codes(NamedTuple):
     Codes are +1 and -1, 0 and 1, or small integers, as floats, so a product of codes is exact in float32 (up to sums
     of 2^24). They carry the gradient; the scale is a constant. `kind` says what the codes may be, so that autograd
     can keep them as bits; `real` values are no codes at all. With an `offset` (AdaBin) the operand is
-    scale * codes + offset, and scale and offset carry gradients of their own.
+    scale * codes + offset, and scale and offset carry gradients of their own. `rest` (BiFSMNv2) is what is added to
+    the operand: as products are linear, it gets one of its own. A `constant` is real, and the same for every input.
     """
 
     codes: Tensor
     scale: Tensor | None = None
-    kind: Literal["sign", "flag", "integer", "real"] = "real"
+    kind: Literal["sign", "flag", "integer", "real", "constant"] = "real"
     offset: Tensor | None = None
+    rest: Codes | None = None
 
     def values(self) -> Tensor:
-        """scale * codes + offset."""
+        """scale * codes + offset + rest."""
         result = self.codes if self.scale is None else self.codes * self.scale
-        return result if self.offset is None else result + self.offset
+        result = result if self.offset is None else result + self.offset
+        return result if self.rest is None else result + self.rest.values()
 
 
 def multiply(product: Callable[..., Tensor], left: Codes, right: Codes, *args: Any) -> Tensor:
@@ -97,6 +100,13 @@ def linear(x: Codes, w: Codes, bias: Tensor | None) -> Tensor:
 
     Training multiplies signs and flags as bytes, where `multiplies_bytes` says so: the same integers, in less time.
     """
+    rest = x.rest
+    if rest is not None:
+        result = linear(x._replace(rest=None), w, bias)
+        while rest is not None:
+            result = result + linear(rest._replace(rest=None), w, None)
+            rest = rest.rest
+        return result
     if x.offset is not None or w.offset is not None:
         ones = x.codes.new_ones(1, x.codes.shape[-1])
         of_ones = OnesProducts(lambda c: wide(c).sum(dim=-1), lambda c: wide(c).sum(dim=-1, keepdim=True), ones)

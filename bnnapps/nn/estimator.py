@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.nn import functional as BF
+from bnnapps.nn.functional.elastic import SMALLEST_SCALE
 from bnnapps.nn.functional.sign import Derivative
 from bnnapps.nn.progress import Scheduled
 from bnnapps.nn.spec import EstimatorSpec
@@ -14,16 +15,20 @@ from bnnapps.nn.spec import EstimatorSpec
 class SignEstimator(nn.Module, Scheduled):
     """sign(x) forward (or the step function), one of the estimators of `bnnapps.nn.functional.sign` backward.
 
-    `ede` keeps its k and t, and `fourier` its n, in buffers, so that they are saved; `set_progress` moves them.
+    `ede` keeps its k and t, and `fourier` its n, in buffers, so that they are saved; `set_progress` moves them. `lpb`
+    has a parameter, `slope` (1,), 1 at the start.
     """
 
     k: Tensor
     t: Tensor
     n: Tensor
+    slope: nn.Parameter
 
     def __init__(self, spec: EstimatorSpec, device: torch.device | None = None) -> None:
         super().__init__()
         self.spec = spec
+        if spec.name == "lpb":
+            self.slope = nn.Parameter(torch.ones(1, device=device))
         if spec.name == "ede":
             k, t = BF.ede_schedule(0.0, spec.t_min, spec.t_max)
             self.register_buffer("k", torch.tensor(k, device=device))
@@ -51,9 +56,23 @@ class SignEstimator(nn.Module, Scheduled):
             return BF.sign_polynomial(x, codes, spec.keep_bits)
         if spec.name == "swish":
             return BF.sign_swish(x, spec.beta, codes, spec.keep_bits)
+        if spec.name == "lpb":
+            return BF.sign_lpb(x, self.slope, codes)
         if spec.name == "fourier":
             return BF.sign_fourier(x, self.n, spec.omega, codes, spec.keep_bits)
         return BF.sign_ede(x, self.k, self.t, codes, spec.keep_bits)
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Keep `slope` positive (after an optimizer step), so that it turns no sign round."""
+        if self.spec.name == "lpb":
+            self.slope.clamp_(min=SMALLEST_SCALE)
+
+    def window(self) -> Tensor | float:
+        """Beyond which |x| there is no gradient; 1 for estimators that have none, or fade."""
+        if self.spec.name == "lpb":
+            return 1 / self.slope.detach()
+        return self.spec.limit if self.spec.name == "clip" else 1.0
 
     def extra_repr(self) -> str:
         """The estimator's name."""

@@ -85,7 +85,7 @@ class WeightBinarizer(nn.Module, Scheduled):
     def __init__(self, spec: WeightSpec, weight: Tensor) -> None:
         super().__init__()
         self.spec = spec
-        self.estimator = SignEstimator(spec.estimator, weight.device)
+        self.estimator = SignEstimator(spec.estimator, weight.device).requires_grad_(weight.requires_grad)
         if spec.transform == "recu":
             self.register_buffer("tau", torch.tensor(BF.tau_schedule(0.0), device=weight.device))
         self.noise = FilterNoise(weight).requires_grad_(weight.requires_grad) if spec.noise else None
@@ -200,6 +200,7 @@ class WeightBinarizer(nn.Module, Scheduled):
     @torch.no_grad()
     def constrain(self, weight: Tensor) -> None:
         """Apply the constraint to the latent weight, in place (after an optimizer step)."""
+        self.estimator.constrain()
         if self.spec.constraint == "centre_clip":
             weight.copy_(BF.centre(weight, "channel"))
         if self.spec.constraint != "none":

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import flop_registry
 
 from bnnapps.forward import run_model
 from bnnapps.nn.activations import ActivationBinarizer
+from bnnapps.nn.codes import Codes
 from bnnapps.nn.weights import WeightBinarizer
 from bnnapps.profile.owners import owners
 
@@ -115,7 +116,7 @@ class _Counter(TorchDispatchMode):
         if isinstance(module, (WeightBinarizer, ActivationBinarizer)):
             self._silent -= 1
             if output is not None:
-                self._binarized(module, args[0], output.codes)
+                self._binarized(module, args[0], output)
             return
         if self._owner[module] is module:
             self._frames.pop()
@@ -123,14 +124,17 @@ class _Counter(TorchDispatchMode):
             if cost.shape is None:
                 cost.shape = _shape(output)
 
-    def _binarized(self, binarizer: WeightBinarizer | ActivationBinarizer, values: Tensor, codes: Tensor) -> None:
+    def _binarized(self, binarizer: WeightBinarizer | ActivationBinarizer, values: Tensor, found: Codes) -> None:
         if isinstance(binarizer, WeightBinarizer):
-            self._mark(codes, weight_bits(binarizer))
+            self._mark(found.codes, weight_bits(binarizer))
             return
         spec = binarizer.spec
-        self._mark(codes, spec.bits)
+        self._mark(found.codes, spec.bits)
+        if spec.scale == "dual" and found.rest is not None and found.rest.rest is not None:
+            self._mark(found.rest.rest.codes, 0)
         # The shift, the quantizer, and (a linear layer with K) the mean |x|: one each an element.
         per_element = 1 + (spec.shift != "none") + (spec.scale == "input_map" and binarizer.channel_dim == -1)
+        per_element += spec.scale == "dual"  # what the first sign leaves; its own operations the second one counts
         self._cost().other_ops += per_element * values.numel()
 
     def _mark(self, codes: Tensor, bits: int) -> None:
@@ -167,6 +171,8 @@ class _Counter(TorchDispatchMode):
         macs = flop_registry[packet](*args, **kwargs, out_val=out) // 2
         left, right = args[1:3] if packet in (aten.addmm, aten.baddbmm) else args[0:2]
         bits = self._bits(left), self._bits(right)
+        if 0 in bits:  # of constants: a deployed network has the result as a bias
+            return
         if bits[0] is None or bits[1] is None:
             cost.flops += macs
         else:

@@ -113,7 +113,7 @@ def _bytes(count: int) -> str:
 def bits_of(plan: Plan) -> str:
     """Weight and activation bits of the binary linear layers and convolutions: "W1A1", "W1A2", "W1–2A1".
 
-    A ternary or split weight counts 2, a real operand 32.
+    A ternary or split weight counts 2, an activation of two signs too, a real operand 32.
     """
     specs = [e.spec for e in plan.binarized if isinstance(e.spec, LinearSpec)]
     if not specs:
@@ -130,4 +130,4 @@ def _weight_bits(spec: WeightSpec | None) -> int:
 
 
 def _activation_bits(spec: ActivationSpec | None) -> int:
-    return 32 if spec is None else spec.bits
+    return 32 if spec is None else 2 if spec.scale == "dual" else spec.bits

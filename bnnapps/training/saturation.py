@@ -81,24 +81,22 @@ class Saturation:
     def _weight_hook(self, layer: str, binarizer: WeightBinarizer) -> Any:
         spec = binarizer.spec
         clipped = spec.constraint != "none"
-        limit = spec.estimator.limit if spec.estimator.name == "clip" else 1.0
 
         @torch.no_grad()
         def look(module: nn.Module, args: tuple[Any, ...]) -> None:
             if clipped:
                 self._count("weight", layer, args[0].abs() >= 1.0)
             elif spec.estimator.name != "identity":
-                self._count("weight", layer, args[0].abs() > limit)
+                self._count("weight", layer, args[0].abs() > binarizer.estimator.window())
 
         return look
 
     def _activation_hook(self, layer: str, name: str, binarizer: ActivationBinarizer) -> Any:
         spec = binarizer.spec
-        limit = spec.estimator.limit if spec.estimator.name == "clip" else 1.0
 
         @torch.no_grad()
         def look(module: nn.Module, args: tuple[Any, ...]) -> None:
-            self._count("activation", name, args[0].abs() > limit)
+            self._count("activation", name, args[0].abs() > binarizer.estimator.window())
             if not spec.unsigned:
                 self._look_for_negative(layer, args[0])
 
@@ -134,7 +132,9 @@ def _binarizers(model: nn.Module) -> Iterator[tuple[str, str, WeightBinarizer | 
     for layer_name, layer in model.named_modules():
         if not isinstance(layer, BinaryLayer):
             continue
-        for name, module in layer.get_submodule(PARTS).named_modules():
-            if isinstance(module, (WeightBinarizer, ActivationBinarizer)):
+        parts = list(layer.get_submodule(PARTS).named_modules())
+        seconds = {module.second for _, module in parts if isinstance(module, ActivationBinarizer)}
+        for name, module in parts:  # the second sign of an activation reads what the first one leaves, not its input
+            if isinstance(module, (WeightBinarizer, ActivationBinarizer)) and module not in seconds:
                 own = name.removesuffix("activation").removesuffix(".")
                 yield layer_name, ".".join(part for part in (layer_name, own) if part), module

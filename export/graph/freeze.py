@@ -242,7 +242,8 @@ def activation_binarizers(reference: nn.Module) -> dict[str, ActivationBinarizer
         if isinstance(layer, _ATTENTION):
             operands = ("query", "key", "value", "weights")
             found |= {f"{name}/{operand}": getattr(layer.binary, operand) for operand in operands}
-    return {site: binarizer for site, binarizer in found.items() if binarizer is not None}
+    known = {site: binarizer for site, binarizer in found.items() if binarizer is not None}
+    return known | {f"{site}/second": b.second for site, b in known.items() if b.second is not None}
 
 
 @torch.no_grad()
@@ -268,6 +269,9 @@ def weight_codes(reference: nn.Module) -> dict[str, Tensor]:
             codes = found[site].codes
             ones = layer.weight[:, :1] if transposed else codes[: getattr(layer, "groups", 1)]
             constants[f"{site}/sums"] = torch.ones_like(ones)
+        activation = pairs[site][0].activation if site in pairs else None
+        if site in constants and activation is not None and activation.second is not None:
+            constants[f"{site}/second"] = constants[site]
     return constants
 
 

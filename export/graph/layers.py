@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bnnapps.export.graph.dual import second_sign
 from bnnapps.export.graph.product import Convolution, Dense, TransposedConvolution, convolve
 from bnnapps.export.graph.quantizer import Quantizer
 from bnnapps.nn.codes import Codes
@@ -118,6 +119,8 @@ class DeployedLinear(nn.Module):
         self.scales = Scales(codes.scale, self.activation.alpha, None if late_bias(parts, codes) else bias, trailing=0)
         ones = Codes(weight.new_ones(1, weight.shape[1]), kind="sign")
         self.offsets = offsets_of(codes, self.activation, Dense(f"{site}/sums", ones, self.activation.largest), 0)
+        second = Dense(f"{site}/second", codes, self.activation.largest)
+        self.second = second_sign(site, parts.activation, codes, second, trailing=0)
         self.output = parts.output
         self.register_buffer("bias", bias.detach().clone() if late_bias(parts, codes) and bias is not None else None)
 
@@ -153,6 +156,8 @@ class DeployedConv(nn.Module):
         ones = Codes(conv.weight.new_ones(conv.groups, *conv.weight.shape[1:]), kind="sign")
         sums = Convolution(f"{site}/sums", ones, self.activation.largest, conv, border)
         self.offsets = offsets_of(codes, self.activation, sums, trailing)
+        second = Convolution(f"{site}/second", codes, self.activation.largest, conv, border)
+        self.second = second_sign(site, parts.activation, codes, second, trailing)
         self.output = parts.output
         late = late_bias(parts, codes) and bias is not None
         self.register_buffer("bias", bias.detach().view(-1, *[1] * trailing).clone() if late else None)  # type: ignore[union-attr]
@@ -199,9 +204,12 @@ def _has_offset(parts: LinearParts) -> bool:
 
 
 def finished(layer: Any, result: Tensor, codes: Tensor, x: Tensor, *extra: Any) -> Tensor:
-    """Offsets, the output scale and the bias behind it, on the scaled product."""
+    """Offsets, a second sign, the output scale and the bias behind it, on the scaled product."""
     if layer.offsets is not None:
         result = layer.offsets(result, codes, layer.product, *extra)
+    second = getattr(layer, "second", None)
+    if second is not None:
+        result = second(result, codes, x)
     if layer.output is not None:
         result = layer.output(result, x)
     shifted: Tensor = result if layer.bias is None else result + layer.bias

@@ -13,6 +13,7 @@ polynomial    max(0, 2 - 2|x|)                                            Bi-Rea
 ede           k t (1 - tanh(t x)^2), t and k follow the training          IR-Net (Qin et al., 2020)
 swish         b (2 - b x tanh(b x / 2)) / (1 + cosh(b x))                 BNN+ (Darabi et al., 2018)
 fourier       n + 1 cosines of the Fourier series where |x| <= 1          FDA-BNN (Xu et al., 2021)
+lpb           a where |a x| <= 1, else 0; a is learned                    BiFSMNv2 (Qin et al., 2023)
 ============  ==========================================================  ==============================
 """
 
@@ -171,6 +172,41 @@ def sign_clip(x: Tensor, limit: float = 1.0, forward: Derivative = sign) -> Tens
     `limit`: 1 in BNN, XNOR-Net and ReActNet's weights; 1.25 in ResNetE and QuickNet, 1.3 in BinaryDenseNet.
     """
     return _apply(_Window, x, forward, limit)
+
+
+class _Sloped(torch.autograd.Function):
+    """Keeps x and the slope."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Tensor, forward: Derivative) -> Tensor:
+        ctx.save_for_backward(x, slope)
+        return forward(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, slope = ctx.saved_tensors
+        outside = ((x * slope).abs_() <= 1).logical_not_()
+        grad = grads[0].masked_fill(outside, 0)
+        of_slope = (grad * x.masked_fill(outside, 0)).sum().view(slope.shape) if ctx.needs_input_grad[1] else None
+        return grad.mul_(slope), of_slope, None
+
+
+def sign_lpb(x: Tensor, slope: Tensor, forward: Derivative = sign) -> Tensor:
+    """sign(a x) with the gradient of clip(a x, -1, 1): the learning-propagation binarizer of BiFSMNv2.
+
+    dL/dx = a 1{|a x| <= 1} dL/dy and dL/da = sum of x 1{|a x| <= 1} dL/dy (Qin et al., TNNLS 2023). With a > 0 the
+    codes are sign(x): a is for the training alone. Keeps x.
+
+    Args:
+        x: any shape.
+        slope: a, shape (1,), positive.
+        forward: `sign` or `step`.
+
+    """
+    if not (torch.is_grad_enabled() and (x.requires_grad or slope.requires_grad)):
+        return forward(x)
+    return call(_Sloped, x, slope.to(x.dtype), forward)
 
 
 def sign_polynomial(x: Tensor, forward: Derivative = sign, keep_bits: int | None = None) -> Tensor:

@@ -60,8 +60,13 @@ class _BinaryConv(BinaryLayer[ConvSpec], _ConvNd):
                 result = self._on_bits(whole, bias, geometry)
                 return result if whole is real else result.squeeze(0)
         x, w = self.binary.operands(real, self.weight, offsets=True)
-        x = x._replace(codes=self._padded(x.codes))
-        return self._scaled(x, w, bias, real)
+        result = self._scaled(x._replace(codes=self._padded(x.codes, self._border_value)), w, bias, real)
+        while x.rest is not None:
+            x = x.rest
+            codes = self._spread(x.codes, real) if x.kind == "constant" else x.codes
+            border = 0.0 if x.kind == "constant" else self._border_value
+            result = result + self._scaled(x._replace(codes=self._padded(codes, border)), w, None, real)
+        return result
 
     def _on_bits(self, real: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
         """As `_scaled`, by the kernels."""
@@ -162,13 +167,28 @@ class _BinaryConv(BinaryLayer[ConvSpec], _ConvNd):
         padding = 0 if self._pads_outside else self.padding
         return type(self).convolve(x, weight, None, self.stride, padding, self.dilation, self.groups)
 
-    def _padded(self, codes: Tensor) -> Tensor:
+    @property
+    def _border_value(self) -> float:
+        """What stands in the border of a map of codes."""
+        return 0.0 if self.binary.activation is None else float(self.spec.pad_value)
+
+    @property
+    def _has_border(self) -> bool:
+        return any(self._reversed_padding_repeated_twice)
+
+    def _padded(self, codes: Tensor, value: float) -> Tensor:
         if not self._pads_outside:
             return codes
         border = self._reversed_padding_repeated_twice
         if self.padding_mode != "zeros":
             return F.pad(codes, border, mode=self.padding_mode)
-        return F.pad(codes, border, value=float(self.spec.pad_value))
+        return F.pad(codes, border, value=value)
+
+    def _spread(self, constant: Tensor, real: Tensor) -> Tensor:
+        """One number a channel as a map: of the input's size where it meets a border, else of one window."""
+        dims = len(self.kernel_size)
+        window = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        return constant.expand(*constant.shape[:-dims], *(real.shape[-dims:] if self._has_border else window))
 
     def _input_map(self, x: Tensor) -> Tensor:
         """K: the mean |x| over the channels, averaged over each window; no gradient."""

@@ -19,9 +19,12 @@ class BinaryConv2dSame(BinaryConv2d):
     Of a border that is odd, the larger half lies behind the map.
     """
 
-    def _padded(self, codes: Tensor) -> Tensor:
-        value = 0 if self.binary.activation is None else self.spec.pad_value
-        return F.pad(codes, self._missing(codes), value=float(value))
+    def _padded(self, codes: Tensor, value: float) -> Tensor:
+        return F.pad(codes, self._missing(codes), value=value)
+
+    @property
+    def _has_border(self) -> bool:
+        return True
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.conv2d(x, weight, None, self.stride, 0, self.dilation, self.groups)

@@ -16,6 +16,7 @@ from bnnapps.nn.functional.ones import OnesProducts, channel_sums, wide
 from bnnapps.nn.functional.transposed import reach, swap_channels
 from bnnapps.nn.layers.base import BinaryLayer
 from bnnapps.nn.layers.operands import LinearParts, deployed_codes
+from bnnapps.nn.layers.refusals import single_codes
 from bnnapps.nn.spec import ConvSpec, WeightSpec
 from bnnapps.nn.weights import WeightBinarizer
 
@@ -101,14 +102,14 @@ class _BinaryConvTranspose(BinaryLayer[ConvSpec], _ConvTransposeNd):
 
     @staticmethod
     def check_spec(name: str, module: nn.Module, spec: ConvSpec) -> None:
-        """Refuse a `pad_value`."""
+        """Refuse a `pad_value`, and two sets of codes."""
         _no_border(spec, f"'{name}', a transposed convolution,")
 
     def make_parts(self, spec: ConvSpec) -> ConvTransposeParts:
         """The binarizers for this layer.
 
         Raises:
-            BinarizeError: a `pad_value`.
+            BinarizeError: a `pad_value`, or two sets of codes.
 
         """
         _no_border(spec, "a transposed convolution")
@@ -191,6 +192,7 @@ class _BinaryConvTranspose(BinaryLayer[ConvSpec], _ConvTransposeNd):
 
 
 def _no_border(spec: ConvSpec, layer: str) -> None:
+    single_codes(spec, layer)
     if spec.pad_value != 0:
         raise BinarizeError(
             f"pad_value is {spec.pad_value}, but {layer} pads nothing (its padding crops the output): set pad_value "

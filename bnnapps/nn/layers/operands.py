@@ -44,7 +44,7 @@ class LinearParts(Parts):
         self.plain = spec.input_gradient == "plain"
 
     def operands(self, x: Tensor, weight: Tensor, offsets: bool = False) -> tuple[Codes, Codes]:
-        """Both operands of the product; without `offsets`, one that has an offset comes as real values."""
+        """Both operands of the product; without `offsets`, one that has an offset or a rest comes as real values."""
         found = codes_of(self.activation, x), codes_of(self.weight, weight)
         return found if offsets else (_without_offset(found[0]), _without_offset(found[1]))
 
@@ -186,4 +186,4 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _without_offset(operand: Codes) -> Codes:
-    return operand if operand.offset is None else Codes(operand.values())
+    return operand if operand.offset is None and operand.rest is None else Codes(operand.values())

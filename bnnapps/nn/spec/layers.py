@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from bnnapps.nn.spec.parts import ActivationSpec, OutputSpec, WeightSpec
 from bnnapps.validation import Record
 
-_OF_LAYERS = ("affine", "input_map", "sample")
+_OF_LAYERS = ("affine", "input_map", "sample", "dual")
 """Scales of activations that need a weight beside them."""
 
 
@@ -31,8 +31,10 @@ class LinearSpec(Record):
             for name, part in (("weight", self.weight), ("activation", self.activation)):
                 if part is None:
                     raise ValueError(f"input_gradient is 'plain', but {name} stays real: drop it, or binarize both")
-                if part.scale == "affine":
-                    raise ValueError(f"input_gradient is 'plain', but {name}.scale is 'affine', which has an offset")
+                if part.scale in ("affine", "dual"):
+                    raise ValueError(
+                        f"input_gradient is 'plain', but {name}.scale is '{part.scale}', which has an offset"
+                    )
         return self
 
 
@@ -87,7 +89,7 @@ class AttentionSpec(Record):
     def _operands_have_no_rows(self) -> AttentionSpec:
         for name in ("query", "key", "value", "weights"):
             operand: ActivationSpec | None = getattr(self, name)
-            if operand is not None and operand.scale in ("input_map", "affine"):
+            if operand is not None and operand.scale in ("input_map", "affine", "dual"):
                 raise ValueError(f"{name}.scale is '{operand.scale}', which only linear layers and convolutions have")
         if self.weights is not None and self.weights.shift != "none":
             raise ValueError("weights.shift is 'channel', but attention weights have no channels")
@@ -121,7 +123,7 @@ class MatmulSpec(Record):
             operand: ActivationSpec | None = getattr(self, name)
             if operand is None:
                 continue
-            if operand.scale in ("input_map", "affine", "sample"):
+            if operand.scale in _OF_LAYERS:
                 raise ValueError(f"{name}.scale is '{operand.scale}', which only linear layers and convolutions have")
             if operand.shift != "none" or operand.noise:
                 field = "noise is true" if operand.noise else f"shift is '{operand.shift}'"

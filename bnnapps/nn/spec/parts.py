@@ -14,11 +14,11 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-EstimatorName = Literal["identity", "clip", "polynomial", "ede", "swish", "fourier"]
+EstimatorName = Literal["identity", "clip", "polynomial", "ede", "swish", "fourier", "lpb"]
 
 
 class EstimatorSpec(Record):
-    """The gradient of the sign: see `bnnapps.nn.functional.sign` for each formula."""
+    """The gradient of the sign: see `bnnapps.nn.functional.sign` for each formula. `lpb` learns its window."""
 
     name: EstimatorName = "clip"
     limit: float = Field(default=1.0, gt=0)
@@ -42,6 +42,8 @@ class EstimatorSpec(Record):
 
     @model_validator(mode="after")
     def _bits_hold_a_negative_level(self) -> EstimatorSpec:
+        if self.keep_bits is not None and self.name == "lpb":
+            raise ValueError("keep_bits is for a multiplier that follows from x alone, and that of 'lpb' is learned")
         if self.keep_bits == 1 and self.name in ("swish", "fourier"):
             raise ValueError(f"keep_bits is 1, but the multiplier of '{self.name}' is negative in places: use 2 to 4")
         return self
@@ -119,9 +121,10 @@ class ActivationSpec(Record):
     """`sample`: divided by the deviation of each sample, in training (ReCU)."""
     shift: Literal["none", "channel"] = "none"
     """`channel`: a learned bias per channel before the quantizer."""
-    scale: Literal["none", "elastic", "uniform", "unit", "affine", "input_map", "sample"] = "none"
+    scale: Literal["none", "elastic", "uniform", "unit", "affine", "input_map", "sample", "dual"] = "none"
     """`elastic`: one learned number; `uniform`: clipped min-max; `unit`: levels of [0, 1] (DoReFa); `affine`: two
-    learned levels (AdaBin); `input_map`: XNOR-Net's K; `sample`: the mean |x| of each sample."""
+    learned levels (AdaBin); `input_map`: XNOR-Net's K; `sample`: the mean |x| of each sample; `dual`: a second sign of
+    what the first one leaves, with a scale from the data, and a learned constant (BiFSMNv2)."""
     noise: bool = False
     """A small network adds to the codes in training, less and less (FDA)."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -143,6 +146,9 @@ class ActivationSpec(Record):
             raise ValueError("scale 'unit' has the levels 0 to 1, so unsigned must be true")
         if self.scale == "affine" and self.unsigned:
             raise ValueError("scale 'affine' learns both of its levels, so unsigned must be false")
+        if self.scale == "dual" and (self.unsigned or self.standardize != "none"):
+            field = "unsigned is true" if self.unsigned else f"standardize is '{self.standardize}'"
+            raise ValueError(f"scale 'dual' is a sum of two plain signs, and {field}: drop one of them")
         if self.noise and self.scale != "none":
             raise ValueError(f"noise is added to plain signs, so scale must be 'none', not '{self.scale}'")
         if self.dropout and (self.noise or self.scale not in ("none", "input_map", "sample")):

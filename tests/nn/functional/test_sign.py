@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 4e-2, torch.float16: 1e-2}
 LIMITS = (1.0, 1.25)
-BETA, K, T = 5.0, 2.0, 3.0
+BETA, K, T, SLOPE = 5.0, 2.0, 3.0, 2.0
 VALUES = [0.0, -0.0, 0.25, -0.25, 0.5, -0.5, 1.0, -1.0, 1.125, -1.125, 1.25, -1.25, 1.5, -1.5, 100.0, -100.0]
 INFINITIES = [math.inf, -math.inf]
 
@@ -45,6 +45,7 @@ ESTIMATORS: dict[str, tuple[Callable[..., Tensor], Callable[[Array], Array]]] = 
         lambda x: K * T * (1 - np.tanh(T * x) ** 2),
     ),
     "swish": (lambda x, **k: BF.sign_swish(x, BETA, **k), swish_gradient),
+    "lpb": (lambda x, **k: BF.sign_lpb(x, torch.tensor([SLOPE]), **k), lambda x: SLOPE * (np.abs(SLOPE * x) <= 1)),
 }
 by_estimator = pytest.mark.parametrize("name", ESTIMATORS)
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -127,6 +128,7 @@ PRIMITIVES: dict[str, Callable[[Tensor], Tensor]] = {
     "ede": lambda x: K * torch.tanh(T * x),
     "swish": lambda x: 2 * torch.sigmoid(BETA * x) * (1 + BETA * x * (1 - torch.sigmoid(BETA * x))) - 1,
     "clip": lambda x: x.clamp(-1, 1),
+    "lpb": lambda x: (SLOPE * x).clamp(-1, 1),
 }
 
 
