@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from bnnapps.plugins.keywords.features import FeatureSettings
 from bnnapps.validation import Record
 
-Source = Literal["synthetic", "speech_commands", "fsdd", "folder"]
+Source = Literal["synthetic", "espeak", "speech_commands", "fsdd", "folder"]
 
 
 class SoundAugment(Record):
@@ -41,7 +41,8 @@ class SoundData(Record):
     """Which clips, what the network hears of them, and how they are batched and changed in training."""
 
     source: Source = "synthetic"
-    """`synthetic`: ten words from a formant synthesiser; the others read files from `root`."""
+    """`synthetic`: ten words from a formant synthesiser; `espeak`: words spoken by eSpeak NG, an optional extra; the
+    others read files from `root`."""
     root: str | None = None
     """`speech_commands`: the folder of the words; `fsdd`: the recordings; `folder`: has WORD/*.wav of any rate."""
     classes: Literal[12, 20, 30, 35] = 12
@@ -49,7 +50,8 @@ class SoundData(Record):
     evaluate_on: Literal["validation", "testing"] = "validation"
     """For `speech_commands` and `folder`: the list whose clips are the dev set."""
     words: list[str] | None = None
-    """For `folder`: the words to tell apart; by default every folder. Others are unknown words, or left out."""
+    """For `folder`: the words to tell apart; by default every folder. Others are unknown words, or left out. For
+    `espeak`: what is said; by default ten commands."""
     unknown: float = Field(default=0.1, ge=0, le=1)
     """Clips of other words, as a share of those of the words (12 classes, or `words`); 0: there is no such class."""
     silence: float = Field(default=0.1, ge=0, le=1)
@@ -72,17 +74,17 @@ class SoundData(Record):
     cache: bool = True
     """Keep the clips in memory once they are read (16 bits a sample)."""
     generator_seed: int = Field(default=0, ge=0)
-    """For `synthetic`."""
+    """For `synthetic` and `espeak`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> SoundData:
-        if self.source == "synthetic" and self.root is not None:
-            raise ValueError("root is given, but source is 'synthetic', which reads none: drop root, or set source")
+        if self.source in ("synthetic", "espeak") and self.root is not None:
+            raise ValueError(f"root is given, but source is '{self.source}', which reads none: drop one")
         if self.words is not None:
-            if self.source != "folder":
-                raise ValueError(f"words is for source 'folder', and source is '{self.source}': drop it")
-            if len(set(self.words)) < 2:
-                raise ValueError(f"words is {self.words}: name at least two different words")
+            if self.source not in ("folder", "espeak"):
+                raise ValueError(f"words is for source 'folder' or 'espeak', and source is '{self.source}': drop it")
+            if len(set(self.words)) < max(2, len(self.words)):
+                raise ValueError(f"words is {self.words}: name at least two words, each once")
         if self.speakers_out and self.source != "fsdd":
             raise ValueError(f"speakers_out is for source 'fsdd', and source is '{self.source}': drop it")
         samples, window = round(self.seconds * self.features.rate), self.features.window

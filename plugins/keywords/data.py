@@ -8,8 +8,10 @@ from pathlib import Path
 from bnnapps.errors import DataError
 from bnnapps.plugins.keywords.clips import Spoken, drawn
 from bnnapps.plugins.keywords.config import SoundData
+from bnnapps.plugins.keywords.espeak import espeak_words
 from bnnapps.plugins.keywords.folders import load_folders
 from bnnapps.plugins.keywords.fsdd import load_fsdd
+from bnnapps.plugins.keywords.phones import WORDS
 from bnnapps.plugins.keywords.synthetic import DEV, TRAIN, synthetic_words
 
 _WANTED = {
@@ -24,12 +26,17 @@ def prepare_sound(settings: SoundData, seed: int) -> Spoken:
 
     Raises:
         DataError: with one clear line.
+        MissingExtraError: `source: espeak` without eSpeak NG.
 
     """
     if settings.source == "synthetic":
         train = TRAIN if settings.train_size is None else settings.train_size
         dev = DEV if settings.dev_size is None else settings.dev_size
         found = synthetic_words(train, dev, settings.generator_seed, settings.features.rate, settings.seconds)
+    elif settings.source == "espeak":
+        words = tuple(WORDS) if settings.words is None else tuple(settings.words)
+        rate, sizes = settings.features.rate, (settings.train_size, settings.dev_size)
+        found = espeak_words(words, *sizes, settings.generator_seed, rate, settings.seconds)
     else:
         if settings.root is None:
             raise DataError(f"data.source is '{settings.source}', so data.root must name {_WANTED[settings.source]}")

@@ -85,7 +85,7 @@ def _waves(window: Tensor, lines: Tensor) -> Tensor:
     return (torch.cat([angles.cos(), -angles.sin()]) * window.double()).float().unsqueeze(1)
 
 
-class Heard(nn.Module):
+class SoundNetwork(nn.Module):
     """What `hearing` and a network do one after the other, for an export.
 
     Shapes: (N, samples) in [-1, 1] to (N, classes).

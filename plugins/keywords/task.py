@@ -24,7 +24,7 @@ from bnnapps.plugins.keywords.loader import SoundLoader, sound_loader
 from bnnapps.plugins.keywords.model import Shape, build_shape, depths_of
 from bnnapps.plugins.keywords.module import KeywordsModule
 from bnnapps.plugins.keywords.recipe import KeywordModel, KeywordsExport
-from bnnapps.plugins.keywords.sound_graph import Heard
+from bnnapps.plugins.keywords.sound_graph import SoundNetwork
 from bnnapps.recipe.schema import Recipe, ResolvedStage
 from bnnapps.training.checkpoint import load_file, save_file
 from bnnapps.training.folder import write_text
@@ -118,7 +118,7 @@ class KeywordsTask(ShapedTask):
             ExportForm(
                 ("-sound" if sound else "") + depth,
                 about,
-                Heard(self.hearing, network) if sound else network,
+                SoundNetwork(self.hearing, network) if sound else network,
                 inputs,
             )
             for depth, about, network in depths_of(model)

@@ -61,8 +61,8 @@ def events_of(
     """The words in smoothed probabilities (T, classes).
 
     Times in a row at which one and the same word is the likeliest class, with a probability of at least `threshold`,
-    are one candidate, where its probability is highest: in the middle, where it is so for a while. A candidate less than `refractory` seconds after the event
-    before it is dropped.
+    are one candidate, where its probability is highest: in the middle, where it is so for a while. A candidate less
+    than `refractory` seconds after the event before it is dropped.
     """
     best = posteriors.argmax(axis=1)
     words = np.isin(best, keywords_of(classes)) & (posteriors.max(axis=1) >= threshold)

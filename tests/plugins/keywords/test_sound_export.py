@@ -23,7 +23,7 @@ from bnnapps.plugins.keywords.dfsmn import DFSMN
 from bnnapps.plugins.keywords.features import Features, FeatureSettings
 from bnnapps.plugins.keywords.hearing import Hearing
 from bnnapps.plugins.keywords.model import depths_of
-from bnnapps.plugins.keywords.sound_graph import Decibels, Heard
+from bnnapps.plugins.keywords.sound_graph import Decibels, SoundNetwork
 from bnnapps.plugins.keywords.waves import at_rate
 from bnnapps.training.runner import export_eight_bits, open_run
 
@@ -58,7 +58,7 @@ def settled(network: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_features_are_those_of_torchaudio(name: str) -> None:
-    heard = Heard(hearing(SETTINGS[name]), nn.Identity())
+    heard = SoundNetwork(hearing(SETTINGS[name]), nn.Identity())
     expected = hearing(SETTINGS[name])(sounds())
     torch.testing.assert_close(heard(sounds()), expected, atol=2e-4, rtol=0)
 
@@ -83,7 +83,7 @@ def test_a_file_hears_what_the_network_hears(
 ) -> None:
     settings, sound = SETTINGS[name], sounds()
     network, ears = network_of(settings).eval(), hearing(settings)
-    found = export(Heard(ears, network), sound, tmp_path / "model.onnx", dialect=dialect)
+    found = export(SoundNetwork(ears, network), sound, tmp_path / "model.onnx", dialect=dialect)
     assert found.parity.sign_flips == 0
     kinds = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
     assert ("STFT" in kinds) == (name != "any window")
@@ -100,7 +100,7 @@ def test_bands_without_sound_do_not_stand_in_the_way(tmp_path: Path) -> None:
     settings = FeatureSettings(window=256, hop=128, mels=8, rate=4000)
     narrow = torch.from_numpy(at_rate(sounds(1)[0, : SAMPLES // 2].numpy(), 2000, 4000))
     quiet = torch.cat([narrow, torch.zeros(SAMPLES - len(narrow))])
-    found = export(Heard(hearing(settings), real(settings)), quiet[None].repeat(2, 1), tmp_path / "model.onnx")
+    found = export(SoundNetwork(hearing(settings), real(settings)), quiet[None].repeat(2, 1), tmp_path / "model.onnx")
     assert found.parity.verdict in ("exact", "rounding")
 
 
@@ -116,7 +116,7 @@ def test_amplitudes_are_compared_with_the_loudest_of_their_frame() -> None:
 def test_features_that_differ_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Decibels, "excess", lambda *_: 2.5)
     settings = SETTINGS["power of two"]
-    heard = Heard(hearing(settings), real(settings))
+    heard = SoundNetwork(hearing(settings), real(settings))
     with pytest.raises(ExportError, match=r"'decibels': at DISABLE_ALL it differs from torch by 2\.5 times"):
         export(heard, sounds(), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
