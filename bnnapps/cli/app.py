@@ -221,6 +221,9 @@ def listen(
         int | None, typer.Option("--layers", help="Of a network that was trained at several depths.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of what --compose makes.")] = 0,
+    noise: Annotated[
+        float, typer.Option("--noise", help="dB of full scale of the white noise in what --compose makes; -inf: none.")
+    ] = -50.0,
     out: Annotated[Path | None, typer.Option("--out", help="By default RUN/listen/NAME.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -228,7 +231,7 @@ def listen(
     from bnnapps.training.listening import Listening
     from bnnapps.training.runner import open_run
 
-    settings = Listening(wav, compose, labels, seed, hop, threshold, smoothing, refractory, quiet, layers)
+    settings = Listening(wav, compose, labels, seed, hop, threshold, smoothing, refractory, quiet, layers, noise)
     task, model, folder = open_run(run_folder)
     into = folder.root / "listen" / settings.name if out is None else out
     with logged(folder.root / "log.txt", quiet=as_json) as console:

@@ -18,6 +18,7 @@ class Listening:
         compose: seconds of a recording that is composed of the run's dev data.
         labels: what is said in `wav`, as Audacity writes labels.
         seed: of what is composed.
+        noise: decibels of full scale of the white noise in what is composed; minus infinity for none.
         hop: seconds between two windows.
         threshold: the smoothed probability from which on a word is heard.
         smoothing: seconds over which probabilities are averaged.
@@ -40,6 +41,7 @@ class Listening:
     refractory: float = 1.0
     quiet: float = -60.0
     layers: int | None = None
+    noise: float = -50.0
 
     @property
     def name(self) -> str:
@@ -64,5 +66,6 @@ class Listening:
         for name in ("smoothing", "refractory"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"--{name} is {getattr(self, name):g}: give seconds, 0 for none")
-        if math.isnan(self.quiet) or self.quiet > 0:
-            raise UsageError(f"--quiet is {self.quiet:g}: give decibels of full scale, which are at most 0")
+        for name in ("quiet", "noise"):
+            if not getattr(self, name) <= 0:
+                raise UsageError(f"--{name} is {getattr(self, name):g}: give decibels of full scale, at most 0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bnnapps.plugins.keywords.features import FeatureSettings
 from bnnapps.validation import Record
@@ -75,6 +75,13 @@ class SoundData(Record):
     """Keep the clips in memory once they are read (16 bits a sample)."""
     generator_seed: int = Field(default=0, ge=0)
     """For `synthetic` and `espeak`."""
+
+    @field_validator("words", mode="before")
+    @classmethod
+    def _no_booleans(cls, words: object) -> object:
+        if isinstance(words, list) and any(isinstance(word, bool) for word in words):
+            raise ValueError("yes, no, on and off are no words in YAML but true and false: put them in quotes")
+        return words
 
     @model_validator(mode="after")
     def _fits_together(self) -> SoundData:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bnnapps.errors import DataError
 from bnnapps.plugins.keywords.clips import Clips
 from bnnapps.plugins.keywords.features import Features, FeatureSettings, row_statistics, standardized
 
@@ -37,9 +38,17 @@ class Hearing(nn.Module):
 
 @torch.no_grad()
 def hearing_of(clips: Clips, settings: FeatureSettings) -> Hearing:
-    """Measured on clips as they are, evenly chosen."""
+    """Measured on clips as they are, evenly chosen.
+
+    Raises:
+        DataError: all of them sound the same, as silence does.
+
+    """
     step = max(1, len(clips) // _MEASURED)
     features = Features(settings)
     chosen = range(0, len(clips), step)
     pictures = [features(torch.from_numpy(clips.sound(i))[None]) for i in chosen]
-    return Hearing(settings, *row_statistics(torch.cat(pictures)))
+    heard = torch.cat(pictures)
+    if bool((heard == heard.flatten()[0]).all()):
+        raise DataError(f"the {len(pictures)} training clips that were heard are silent: there is no word to learn")
+    return Hearing(settings, *row_statistics(heard))

@@ -15,15 +15,13 @@ from bnnapps.plugins.keywords.waves import Samples, WaveWriter
 
 _GAPS = (0.5, 4.0)
 """Seconds between two clips: uniformly between these."""
-_NOISE = 0.003
-"""Deviation of the white noise behind everything."""
 _BACKGROUND = 0.1
 """Background recordings are multiplied by this, where the data has some."""
 _FADE = 0.01
 """Seconds over which a clip comes and goes."""
 
 
-def compose(path: Path, clips: Clips, classes: Sequence[str], noises: Sequence[Samples], seconds: float, seed: int) -> list[Label]:  # fmt: skip  # noqa: E501
+def compose(path: Path, clips: Clips, classes: Sequence[str], noises: Sequence[Samples], seconds: float, seed: int, noise: float) -> list[Label]:  # fmt: skip  # noqa: E501
     """Write a recording of a length: clips in a random order, gaps of 0.5 to 4 s between them, noise behind all.
 
     Every clip comes once before one comes again. Clips of silence are left out.
@@ -35,6 +33,7 @@ def compose(path: Path, clips: Clips, classes: Sequence[str], noises: Sequence[S
         noises: recordings to mix in, each longer than a clip.
         seconds: length of the recording.
         seed: of order, gaps and noise.
+        noise: decibels of full scale of the white noise behind everything; minus infinity for none.
 
     Returns:
         What is said, from the beginning to the end of each clip.
@@ -57,16 +56,16 @@ def compose(path: Path, clips: Clips, classes: Sequence[str], noises: Sequence[S
                 start = file.frames / clips.rate
                 labels.append(Label(start, start + len(piece) / clips.rate, classes[int(clips.labels[index])]))
             rng = np.random.default_rng((seed, 1, file.frames))
-            behind = _NOISE * rng.standard_normal(len(piece), dtype=np.float32)
+            behind = np.float32(10 ** (noise / 20)) * rng.standard_normal(len(piece), dtype=np.float32)
             if noises:
                 behind += _BACKGROUND * _tiled(noises, len(piece), rng)
             file.write(piece + behind)
     return labels
 
 
-def background_of(noises: Sequence[Samples]) -> str:
+def background_of(noises: Sequence[Samples], noise: float) -> str:
     """What lies behind the clips, in words."""
-    white = f"white noise of {20 * np.log10(_NOISE):.0f} dB"
+    white = f"white noise of {noise:.0f} dB" if noise > -np.inf else "nothing"
     return f"{white} and {len(noises)} background recordings" if noises else white
 
 

@@ -69,9 +69,9 @@ def hear_recording(
         data = prepared()
         out.mkdir(parents=True, exist_ok=True)
         path = out / "recording.wav"
-        labels = compose(path, data.dev, data.classes, data.noises, settings.compose, settings.seed)
+        labels = compose(path, data.dev, data.classes, data.noises, settings.compose, settings.seed, settings.noise)
         write_text(out / "labels.txt", write_labels(labels))
-        behind = background_of(data.noises)
+        behind = background_of(data.noises, settings.noise)
         recording = Recording(path, rate)
     out.mkdir(parents=True, exist_ok=True)
     with _progress(console, recording, settings.hop) as tell:

@@ -87,6 +87,7 @@ def test_what_cannot_be_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"source": "espeak", "root": "x"}, "source is 'espeak', which reads none"),
         ({"source": "espeak", "words": ["a"]}, "name at least two words, each once"),
+        ({"source": "espeak", "words": [True, "up"]}, "yes, no, on and off .* put them in quotes"),
         ({"source": "espeak", "words": ["a", "b", "a"]}, "name at least two words, each once"),
     ],
 )

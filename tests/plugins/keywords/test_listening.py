@@ -177,9 +177,9 @@ def clips(count: int = 6) -> Clips:
 
 def test_a_recording_is_composed_of_clips(tmp_path: Path) -> None:
     classes = ["a", "b", UNKNOWN, SILENCE]
-    labels = compose(tmp_path / "1.wav", clips(), classes, (), 40.0, 5)
-    compose(tmp_path / "2.wav", clips(), classes, (), 40.0, 5)
-    compose(tmp_path / "3.wav", clips(), classes, (noise(2 * RATE),), 40.0, 6)
+    labels = compose(tmp_path / "1.wav", clips(), classes, (), 40.0, 5, -50.0)
+    compose(tmp_path / "2.wav", clips(), classes, (), 40.0, 5, -50.0)
+    compose(tmp_path / "3.wav", clips(), classes, (noise(2 * RATE),), 40.0, 6, -50.0)
     assert (tmp_path / "1.wav").read_bytes() == (tmp_path / "2.wav").read_bytes() != (tmp_path / "3.wav").read_bytes()
     sound, rate = read_wave(tmp_path / "1.wav")
     assert (len(sound), rate) == (40 * RATE, RATE)
@@ -193,10 +193,17 @@ def test_a_recording_is_composed_of_clips(tmp_path: Path) -> None:
         assert abs(sound[max(0, round(label.start * RATE) - 1000) : round(label.start * RATE)]).mean() < 0.01
 
 
+def test_the_noise_is_as_loud_as_it_was_asked_for(tmp_path: Path) -> None:
+    for level, expected in ((-40.0, 0.01), (-float("inf"), 0.0)):
+        labels = compose(tmp_path / "a.wav", clips(), ["a", "b", UNKNOWN, SILENCE], (), 20.0, 1, level)
+        gap = read_wave(tmp_path / "a.wav")[0][: round(labels[0].start * RATE)]
+        assert gap.std() == pytest.approx(expected, rel=0.1)
+
+
 @pytest.mark.parametrize(("some", "seconds", "says"), [(clips(), 4.9, "give at least 5 seconds"), (clips(0), 60.0, "has no clip of a word")])  # fmt: skip  # noqa: E501
 def test_what_nothing_can_be_composed_of(tmp_path: Path, some: Clips, seconds: float, says: str) -> None:
     with pytest.raises(DataError, match=says):
-        compose(tmp_path / "a.wav", some, ["a", "b", UNKNOWN, SILENCE], (), seconds, 0)
+        compose(tmp_path / "a.wav", some, ["a", "b", UNKNOWN, SILENCE], (), seconds, 0, -50.0)
     assert not (tmp_path / "a.wav").exists()
 
 
@@ -212,6 +219,7 @@ def test_what_nothing_can_be_composed_of(tmp_path: Path, some: Clips, seconds: f
         ({"smoothing": -1.0}, "--smoothing is -1: give seconds"),
         ({"refractory": float("nan")}, "--refractory is nan: give seconds"),
         ({"quiet": 3.0}, "--quiet is 3: give decibels"),
+        ({"noise": float("nan")}, "--noise is nan: give decibels"),
         ({"seed": -1}, "--seed is -1"),
     ],
 )
@@ -232,6 +240,7 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str], **given: Any) -> dict[
         "quiet": -60.0,
         "layers": None,
         "seed": 0,
+        "noise": -50.0,
         "out": None,
         "as_json": True,
     }

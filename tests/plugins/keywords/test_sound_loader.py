@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from bnnapps.errors import DataError
 from bnnapps.plugins.keywords.augment import DRAWS, changed, faster, moved
 from bnnapps.plugins.keywords.clips import Clips
 from bnnapps.plugins.keywords.config import SoundAugment, SoundData
 from bnnapps.plugins.keywords.data import prepare_sound
+from bnnapps.plugins.keywords.features import FeatureSettings
+from bnnapps.plugins.keywords.hearing import hearing_of
 from bnnapps.plugins.keywords.loader import sound_loader
 
 NEVER = np.full(DRAWS, 0.999)
@@ -88,3 +91,9 @@ def test_the_dev_set_is_the_same_in_every_epoch(spoken) -> None:  # type: ignore
     assert not next(iter(without))["sound"].any()
     dev = sound_loader(spoken.dev, SoundData(), (noise,), 0, train=False)
     assert next(iter(dev))["labels"].tolist() == list(range(10))
+
+
+def test_clips_of_silence_alone_are_refused() -> None:
+    clips = Clips([None] * 4, np.array([0, 1, 0, 1]), 16_000, 16_000)
+    with pytest.raises(DataError, match="the 4 training clips that were heard are silent: there is no word to learn"):
+        hearing_of(clips, FeatureSettings())
