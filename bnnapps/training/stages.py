@@ -75,6 +75,7 @@ class StageModels:
             learned = learned_parts(model)
             if is_binarized(model):
                 restore(model)
+        model = self.task.fitted(model, stage)
         if stage.width is not None:
             model = self.task.narrow(model, stage.width)
         rules = stage_rules(self.task.recipe, stage)
@@ -91,7 +92,7 @@ class StageModels:
             source = self.open(self.path(stage.init))
             if is_binarized(source):
                 restore(source)
-        model = self.task.build_model() if source is None else source
+        model = self.task.fitted(self.task.build_model() if source is None else source, stage)
         if stage.width is not None:
             model = self.task.narrow(model, stage.width)
         built[stage.name] = model

@@ -96,6 +96,13 @@ class Task(ABC):
             CheckpointError: the record is not one of this task.
         """
 
+    def fitted(self, model: nn.Module, stage: ResolvedStage) -> nn.Module:
+        """The float model that a stage starts with as the stage wants it: by default as it is.
+
+        A task whose teachers are built otherwise than its students makes one of the other here.
+        """
+        return model
+
     def narrow(self, model: nn.Module, width: float) -> nn.Module:
         """The model with a fraction of its heads and inner features."""
         raise RecipeError(f"the task '{self.recipe.task}' cannot change a model's width: remove 'width' from the stage")

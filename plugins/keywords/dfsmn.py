@@ -34,14 +34,20 @@ class _Ends(nn.Module):
     def __init__(self, channels: int, options: int, nonlinearity: str) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.BatchNorm1d(channels) for _ in range(options))
-        self.acts = nn.ModuleList(_activation(nonlinearity, channels) for _ in range(options))
+        self.acts = nn.ModuleList(activation(nonlinearity, channels) for _ in range(options))
 
     def forward(self, x: Tensor, option: int) -> Tensor:
         found: Tensor = self.acts[option](self.norms[option](x))
         return found
 
 
-def _activation(name: str, channels: int) -> nn.Module:
+def activation(name: str, channels: int) -> nn.Module:
+    """PReLU with a slope a channel, or ReLU.
+
+    Raises:
+        ValueError: another name.
+
+    """
     if name == "prelu":
         return nn.PReLU(channels)
     if name == "relu":
@@ -75,10 +81,10 @@ class MemoryLayer(nn.Module):
         self.pad = nn.ConstantPad1d((left, right), 0.0)
         self.memory = nn.Conv1d(channels, channels, left + right + 1, groups=channels, bias=False)
         self.memory_norm = nn.BatchNorm1d(channels)
-        self.memory_act = _activation(nonlinearity, channels)
+        self.memory_act = activation(nonlinearity, channels)
         self.widen = nn.Conv1d(channels, hidden, 1, bias=False)
         self.widen_norm = nn.BatchNorm1d(hidden)
-        self.widen_act = _activation(nonlinearity, hidden)
+        self.widen_act = activation(nonlinearity, hidden)
         self.narrow = nn.Conv1d(hidden, channels, 1, bias=False)
         self.ends = _Ends(channels, options, nonlinearity)
         self.dropout = nn.Dropout(dropout)
@@ -89,6 +95,26 @@ class MemoryLayer(nn.Module):
         wide = self.dropout(self.widen_act(self.widen_norm(self.widen(x))))
         found: Tensor = self.ends(self.narrow(wide), option) + x
         return found
+
+
+def front_end(rows: int, columns: int, channels: int, nonlinearity: str) -> tuple[nn.Sequential, nn.Linear]:
+    """Two 5x5 convolutions of stride 2 (16 and 32 features), and the linear layer that makes a frame of its bands.
+
+    Raises:
+        ValueError: bands or frames that cannot be halved twice.
+
+    """
+    if rows % 4 or columns % 4:
+        raise ValueError(f"pictures of {rows}x{columns}: bands and frames are halved twice, give multiples of 4")
+    front = nn.Sequential(
+        nn.Conv2d(1, 16, 5, 2, 2, bias=False),
+        nn.BatchNorm2d(16),
+        activation(nonlinearity, 16),
+        nn.Conv2d(16, 32, 5, 2, 2, bias=False),
+        nn.BatchNorm2d(32),
+        activation(nonlinearity, 32),
+    )
+    return front, nn.Linear(32 * rows // 4, channels)
 
 
 class DFSMN(nn.Module):
@@ -127,21 +153,11 @@ class DFSMN(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if rows % 4 or columns % 4:
-            raise ValueError(f"pictures of {rows}x{columns}: bands and frames are halved twice, give multiples of 4")
         for option in range(options):
             layers_of_option(option, depth)
         self.options, self.option = options, 0
-        self.front = nn.Sequential(
-            nn.Conv2d(1, 16, 5, 2, 2, bias=False),
-            nn.BatchNorm2d(16),
-            _activation(nonlinearity, 16),
-            nn.Conv2d(16, 32, 5, 2, 2, bias=False),
-            nn.BatchNorm2d(32),
-            _activation(nonlinearity, 32),
-        )
-        self.project = nn.Linear(32 * rows // 4, channels)
-        self.project_act = _activation(nonlinearity, 1)
+        self.front, self.project = front_end(rows, columns, channels, nonlinearity)
+        self.project_act = activation(nonlinearity, 1)
         self.layers = nn.ModuleList(
             MemoryLayer(channels, hidden, options=options, nonlinearity=nonlinearity, dropout=dropout)
             for _ in range(depth)

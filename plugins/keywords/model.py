@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bnnapps.errors import RecipeError
-from bnnapps.plugins.keywords.dfsmn import DFSMN
+from bnnapps.plugins.keywords.dfsmn import DFSMN, share_ends
+from bnnapps.plugins.keywords.fsmn import FSMN
 from bnnapps.plugins.keywords.recipe import KeywordModel
 from bnnapps.plugins.keywords.small_networks import DSCNN, TCResNet
 
@@ -31,6 +32,12 @@ class Shape(NamedTuple):
         depths = 1 if settings.thinnable is None else len(settings.thinnable)
         return cls(settings.name, dict(settings.options), depths, classes, rows, columns)
 
+    def of_teacher(self, settings: KeywordModel) -> Shape:
+        """The float network that teaches this one."""
+        if settings.teacher is None:
+            return self
+        return self._replace(options={**self.options, **settings.teacher}, depths=1)
+
 
 def _dfsmn(shape: Shape) -> nn.Module:
     return DFSMN(shape.classes, shape.rows, shape.columns, options=shape.depths, **shape.options)
@@ -38,6 +45,7 @@ def _dfsmn(shape: Shape) -> nn.Module:
 
 _BUILDERS: dict[str, Callable[[Shape], nn.Module]] = {
     "dfsmn": _dfsmn,
+    "fsmn": lambda shape: FSMN(shape.classes, shape.rows, shape.columns, **shape.options),
     "tc_resnet": lambda shape: TCResNet(shape.classes, shape.rows, **shape.options),
     "ds_cnn": lambda shape: DSCNN(shape.classes, **shape.options),
 }
@@ -75,6 +83,19 @@ def _check(network: nn.Module, shape: Shape) -> None:
     assert logits.shape == (1, shape.classes)
 
 
+@torch.no_grad()
+def take_weights(network: nn.Module, other: nn.Module) -> None:
+    """Give a network what another one of other options has too: tensors of the same name and shape.
+
+    Norms and activations of further depths start as those of the whole network.
+    """
+    theirs = other.state_dict()
+    own = network.state_dict()
+    network.load_state_dict({k: t for k, t in theirs.items() if k in own and own[k].shape == t.shape}, strict=False)
+    if isinstance(network, DFSMN) and getattr(other, "options", 1) == 1:
+        share_ends([network])
+
+
 def layer_names(network: nn.Module, option: int = 0) -> list[str]:
     """The modules whose outputs distillation compares: the memory layers that run at a depth, in order.
 
@@ -82,11 +103,11 @@ def layer_names(network: nn.Module, option: int = 0) -> list[str]:
         RecipeError: the network has none.
 
     """
-    if not isinstance(network, DFSMN):
+    if not isinstance(network, DFSMN | FSMN):
         kind = type(network).__name__
         raise RecipeError(
-            f"losses on the features of memory layers need model.name dfsmn, and the network is a {kind}: take another "
-            "loss, or that network"
+            f"losses on the features of memory layers need model.name dfsmn or fsmn, and the network is a {kind}: take "
+            "another loss, or such a network"
         )
     return [f"layers.{i}" for i in network.running(option)]
 

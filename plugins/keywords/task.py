@@ -21,7 +21,7 @@ from bnnapps.plugins.keywords.data import prepare_sound
 from bnnapps.plugins.keywords.hearing import Hearing, hearing_of
 from bnnapps.plugins.keywords.listening.run import hear_recording
 from bnnapps.plugins.keywords.loader import SoundLoader, sound_loader
-from bnnapps.plugins.keywords.model import Shape, build_shape, depths_of
+from bnnapps.plugins.keywords.model import Shape, build_shape, depths_of, take_weights
 from bnnapps.plugins.keywords.module import KeywordsModule
 from bnnapps.plugins.keywords.recipe import KeywordModel, KeywordsExport
 from bnnapps.plugins.keywords.sound_graph import SoundNetwork
@@ -140,11 +140,26 @@ class KeywordsTask(ShapedTask):
         """A float network of that shape, with random weights."""
         return build_shape(shape)
 
+    def fitted(self, model: nn.Module, stage: ResolvedStage) -> nn.Module:
+        """The student, or (a stage without binary layers) its teacher, with the weights that both have."""
+        if self.settings.teacher is None:
+            return model
+        record = self.architecture(model)
+        whole = Shape.of(self.settings, record["classes"], record["rows"], record["columns"])
+        wanted = whole.of_teacher(self.settings) if stage.binarize is False else whole
+        if record == wanted._asdict():
+            return model
+        torch.manual_seed(self.recipe.seed)
+        network = build_shape(wanted)
+        take_weights(network, model)
+        return labelled(network, wanted)
+
     def make_module(
         self, model: nn.Module, stage: ResolvedStage, hub: LossHub, teacher: nn.Module | None
     ) -> KeywordsModule:
         """The Lightning module for a stage."""
         weights = (1.0,) if self.settings.thinnable is None else tuple(self.settings.thinnable)
+        weights = weights[: getattr(model, "options", 1)]
         return KeywordsModule(model, stage, hub, self.recipe.seed, teacher, self.hearing, weights)
 
     # The run folder

@@ -8,6 +8,7 @@ from torch import nn
 
 import bnnapps
 from bnnapps.plugins.keywords.dfsmn import DFSMN, MemoryLayer, at_option, layers_of_option, share_ends
+from bnnapps.plugins.keywords.fsmn import FSMN, CompactLayer, VectorLayer
 from bnnapps.plugins.keywords.small_networks import DSCNN, TCResNet
 
 PICTURES = torch.randn(3, 1, 32, 32)
@@ -56,6 +57,41 @@ def test_a_memory_layer_is_its_formula() -> None:
     torch.testing.assert_close(layer(x), y)
 
 
+def remembered(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Two frames before, the frame itself, one after."""
+    found = torch.zeros_like(x)
+    for t in range(x.shape[2]):
+        for k in range(4):
+            if 0 <= t + k - 2 < x.shape[2]:
+                found[:, :, t] += weight[:, 0, k] * x[:, :, t + k - 2]
+    return found
+
+
+def test_layers_of_fsmn_are_their_formulas() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 7)
+    vector = VectorLayer(6, 0, 2, 1, "relu").eval()
+    a, b = vector.of_input.weight[:, :, 0], vector.of_memory.weight[:, :, 0]
+    total = torch.einsum("oc,nct->not", a, x)
+    total = total + torch.einsum("oc,nct->not", b, remembered(x, vector.memory.conv.weight))
+    torch.testing.assert_close(vector(x), (total * (1 + vector.norm.eps) ** -0.5).relu())
+    compact = CompactLayer(4, 6, 2, 1, "relu").eval()
+    low = torch.einsum("oc,nct->not", compact.project.weight[:, :, 0], x)
+    low = low + remembered(low, compact.memory.conv.weight)
+    total = torch.einsum("oc,nct->not", compact.widen.weight[:, :, 0], low)
+    torch.testing.assert_close(compact(x), (total * (1 + compact.norm.eps) ** -0.5).relu())
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_fsmn_learns_on_every_weight(compact: bool) -> None:
+    network = FSMN(5, compact=compact, channels=8, hidden=16, depth=2)
+    assert network(PICTURES).shape == (3, 5)
+    bnnapps.binarize(network, "bifsmnv2")
+    network(PICTURES).square().sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+    assert network.running() == (0, 1)
+
+
 def test_a_thinner_network_runs_fewer_layers_with_norms_of_its_own() -> None:
     torch.manual_seed(0)
     network = DFSMN(5, options=3).train()
@@ -90,15 +126,16 @@ def test_sizes_and_names_that_do_not_fit() -> None:
         DFSMN(5, options=5)
 
 
-@pytest.mark.parametrize("method", ["bnn", "xnor", "dorefa", "bireal", "irnet"])
+@pytest.mark.parametrize("method", ["bnn", "xnor", "dorefa", "bireal", "irnet", "bifsmnv2"])
 @pytest.mark.parametrize(
     ("build", "pictures", "real"),
     [
         (lambda: DFSMN(5, options=2), PICTURES, {"front.0", "classifier"}),
+        (lambda: FSMN(5, compact=True, depth=2), PICTURES, {"front.0", "classifier"}),
         (lambda: TCResNet(5), torch.randn(3, 1, 40, 100), {"stem", "classifier"}),
         (lambda: DSCNN(5), torch.randn(3, 1, 40, 51), {"stem.0", "classifier"}),
     ],
-    ids=["dfsmn", "tc_resnet", "ds_cnn"],
+    ids=["dfsmn", "fsmn", "tc_resnet", "ds_cnn"],
 )
 def test_rules_make_everything_between_the_first_and_the_last_layer_binary(build, pictures, real, method) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)

@@ -12,6 +12,7 @@ import torch
 from recipe_comments import bare_keys
 from rich.console import Console
 
+import bnnapps
 from bnnapps.errors import BnnappsError, RecipeError
 from bnnapps.losses import LossInputs, Outputs
 from bnnapps.plugins.keywords.config import SoundAugment, SoundData
@@ -52,6 +53,66 @@ def test_a_run_trains_every_depth_beside_its_teacher(tmp_path: Path) -> None:
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Clips taken for other words" in page
     assert "Confusion matrix" in page
+
+
+def test_the_teacher_is_built_as_published_and_the_student_starts_from_it() -> None:
+    from bnnapps.plugins.keywords.task import KeywordsTask
+
+    recipe = load_recipe("bifsmnv2_speech_commands", [*TINY, SMALL])
+    task = KeywordsTask(recipe)
+    task.prepare()
+    float_stage, binary_stage = recipe.train.resolved()
+    teacher = task.fitted(task.build_model(), float_stage)
+    kinds = {type(m).__name__ for m in teacher.modules()}
+    assert "PReLU" not in kinds
+    assert {m.p for m in teacher.modules() if isinstance(m, torch.nn.Dropout)} == {0.2}
+    assert getattr(teacher, "options", None) == 1
+    with torch.no_grad():
+        for tensor in teacher.parameters():
+            tensor.normal_()
+    student = task.fitted(teacher, binary_stage)
+    assert getattr(student, "options", None) == 3
+    theirs, own = teacher.state_dict(), student.state_dict()
+    assert all(torch.equal(own[k], t) for k, t in theirs.items())
+    for option in (1, 2):
+        key = f"layers.3.ends.norms.{option}.weight"
+        assert torch.equal(own[key], theirs["layers.3.ends.norms.0.weight"])
+    assert (own["layers.0.memory_act.weight"] == 0.25).all()
+    again = task.build_from(task.architecture(teacher))
+    assert again.state_dict().keys() == theirs.keys()
+    assert task.fitted(student, binary_stage) is student
+    plain = load_recipe(NAME, [*TINY, SMALL, "model.teacher=null"])
+    own_task = KeywordsTask(plain)
+    own_task._prepared, own_task._hearing = task._prepared, task._hearing
+    model = own_task.build_model()
+    assert own_task.fitted(model, float_stage) is model
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"teacher": {"classes": 3}}, "'classes' is set by the task"),
+        ({"name": "ds_cnn", "teacher": {}}, "teacher is for dfsmn"),
+        ({"teacher": {"options": 2}}, "'options' follows from model.thinnable"),
+    ],
+)
+def test_what_a_teacher_cannot_be(model: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        KeywordModel(**model)
+
+
+def test_shifts_and_slopes_learn_ten_times_as_slowly() -> None:
+    from bnnapps.optim.groups import parameter_groups
+    from bnnapps.plugins.keywords.dfsmn import DFSMN
+
+    recipe = load_recipe("bifsmnv2_speech_commands")
+    network = DFSMN(4, 16, 16, channels=8, hidden=8, depth=2)
+    bnnapps.binarize(network, "bifsmnv2")
+    stage = recipe.train.resolved()[1]
+    groups = parameter_groups(network, stage.optimizer, stage.lr)
+    slow = {id(p) for g in groups if g.rate == pytest.approx(0.0005) for p in g.params}
+    assert slow == {id(p) for n, p in network.named_parameters() if ".binary." in n}
+    assert sorted({g.rate for g in groups}) == pytest.approx([0.0005, 0.005])
 
 
 def test_the_loss_is_the_weighted_sum_over_depths(tmp_path: Path) -> None:
@@ -107,7 +168,7 @@ def test_a_run_is_opened_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tc_resnet", "ds_cnn"])
 def test_other_networks_learn_from_labels(tmp_path: Path, name: str) -> None:
-    model = f"model={{name: {name}, options: {{}}, thinnable: null}}"
+    model = f"model={{name: {name}, options: {{}}, thinnable: null, teacher: null}}"
     more = ["train.stages.binary.losses=[{name: task}]", "binarize.method=bireal"]
     console = Console(file=io.StringIO(), width=120)
     run_recipe(load_recipe(NAME, [*TINY, model, *more]), tmp_path / "run", console)
@@ -115,8 +176,8 @@ def test_other_networks_learn_from_labels(tmp_path: Path, name: str) -> None:
 
 
 def test_a_network_without_memory_layers_cannot_be_distilled_so(tmp_path: Path) -> None:
-    model = "model={name: tc_resnet, options: {}, thinnable: null}"
-    with pytest.raises(RecipeError, match=r"need model\.name dfsmn, and the network is a TCResNet"):
+    model = "model={name: tc_resnet, options: {}, thinnable: null, teacher: null}"
+    with pytest.raises(RecipeError, match=r"need model\.name dfsmn or fsmn, and the network is a TCResNet"):
         run_recipe(load_recipe(NAME, [*TINY, model]), tmp_path / "run", Console(file=io.StringIO()))
 
 
