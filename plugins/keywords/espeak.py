@@ -25,13 +25,14 @@ PACKAGE = "espeakng_loader"
 ACCENTS = (
     "en-us",
     "en-us-nyc",
-    "en-gb",
+    "en",
     "en-gb-scotland",
     "en-gb-x-rp",
     "en-gb-x-gbclan",
     "en-gb-x-gbcwmd",
     "en-029",
 )
+"""`en` is British."""
 _MACHINES = ("robo", "demonic", "croak", "whisper", "tweaky", "klatt6")
 """Variants whose names hold one of these are no human voices."""
 _DEV_VOICES = 5

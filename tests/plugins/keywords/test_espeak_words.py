@@ -43,6 +43,17 @@ def test_words_are_spoken_the_same_for_a_seed() -> None:
     assert not np.array_equal(first.train.sounds[0], changed.train.sounds[0])
 
 
+def test_every_accent_speaks_in_its_own_way() -> None:
+    library, data = espeak._installed()
+    jobs = [("window", f"{accent}+f2", 150, 50, 50, 1) for accent in espeak.ACCENTS]
+    rate, sounds = espeak._spoken(library, data, jobs)
+    assert rate == 22_050
+    assert all(np.abs(espeak._trimmed(sound, "window")).max() == pytest.approx(0.5) for sound in sounds)
+    assert len({sound.tobytes() for sound in sounds}) == len(espeak.ACCENTS)
+    with pytest.raises(DataError, match="eSpeak NG has no voice 'xx-nowhere'"):
+        espeak._spoken(library, data, [("window", "xx-nowhere", 150, 50, 50, 1)])
+
+
 def test_voices_of_the_dev_set_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[espeak.Job]] = []
 
