@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import nn
 
 from bnnapps.errors import ExportError, MissingExtraError, UsageError
@@ -18,7 +19,7 @@ from bnnapps.export.detectors import as_graph, images_of, is_detector
 from bnnapps.export.dialects import get_dialect
 from bnnapps.export.graph.exportable import check_exportable
 from bnnapps.export.graph.freeze import settled
-from bnnapps.export.graph.inputs import read_inputs
+from bnnapps.export.graph.inputs import one_row, read_inputs
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -75,6 +76,7 @@ def export(
     seed: int = 0,
     real_bits: int = 32,
     calibration: Sequence[Any] | None = None,
+    target: str | None = None,
 ) -> ExportResult:
     """Write a model as ONNX, and prove that the file computes what the model computes.
 
@@ -94,9 +96,11 @@ def export(
             The comparison with the model is made before, with 32.
         calibration: inputs in the form of `example_inputs`, from which the ranges for 8 bits come; without them, the
             example.
+        target: who reads a file of the dialect "qonnx": "finn" or "hls4ml". Such a file takes the codes that a first
+            quantizer would make; `model.golden.npz` beside it holds inputs, codes, sums, scores and classes.
 
     Raises:
-        UsageError: an unknown dialect, opset or number of bits, or example inputs without a tensor.
+        UsageError: an unknown dialect, target, opset or number of bits, or example inputs without a tensor.
         ExportError: the model cannot be exported, or the file would disagree with it; layer and level are named.
         MissingExtraError: a package of the extra "export" is not installed.
 
@@ -108,7 +112,11 @@ def export(
     from bnnapps.export.eight_bits import check_bits, with_eight_bits
 
     check_bits(real_bits, dialect)
-    target = _target(path)
+    path_to = _target(path)
+    if target is not None:
+        from bnnapps.export.qonnx.target import check_target
+
+        check_target(target, dialect)
     problems = check_exportable(model)
     if problems:
         raise ExportError("this model cannot be exported: " + "; ".join(problems))
@@ -123,16 +131,27 @@ def export(
     if is_detector(own):
         example_inputs = as_graph(own, example_inputs)
         calibration = None if calibration is None else [images_of(one) for one in calibration]
-    inputs = read_inputs(own, example_inputs, dynamic_batch)
+    if target is not None:
+        from bnnapps.export.qonnx.target import for_target, start
+
+        made = for_target(start(own, read_inputs(own, example_inputs, True), opset, seed), target, Path(path).stem)
+        result = ExportResult(path_to, dialect, made.parity, made.steps, {}, made.notes)
+        _write(result, serialized(made.model), made.golden)
+        return result
+    inputs = read_inputs(own, example_inputs, dynamic_batch or chosen.exchange)
+    if chosen.exchange:
+        inputs = one_row(inputs)
     work, results = carry_out(chosen.steps, begin(own, inputs, opset, dialect, seed))
     proto = carry_functions(ir.to_proto(work.onnx))
     parity = chosen.prove(proto, work)
+    if chosen.exchange:
+        del proto.functions[:]
     axes = {name: axis for name, axis in inputs.axes(work.sequence).items() if axis}
     cost = None
     if real_bits == 8:
         given = [example_inputs] if calibration is None else calibration
         proto, cost = with_eight_bits(proto, [read_inputs(own, one, dynamic_batch).tensors for one in given])
-    result = ExportResult(target, dialect, parity, results, axes, work.notes, cost)
+    result = ExportResult(path_to, dialect, parity, results, axes, work.notes, cost)
     _write(result, serialized(proto))
     return result
 
@@ -158,7 +177,9 @@ def load(
     """An ONNX Runtime session for an exported file, on the CPU.
 
     A packed file runs on our kernels where they are installed, and else, with the same numbers, on the function bodies
-    that it carries.
+    that it carries. QONNX's operators get bodies as the file is
+    loaded, and without options its nodes are run one by one, as QONNX's executor does: fused, sums at a threshold may
+    take the other side.
 
     Args:
         path: the file.
@@ -174,18 +195,29 @@ def load(
     require_packages()
 
     from bnnapps.export.file import packed_version, read_model
-    from bnnapps.export.session import open_session
+    from bnnapps.export.passes.packed.carry import carry_functions
+    from bnnapps.export.qonnx import domain as qonnx
+    from bnnapps.export.session import open_session, serialized, unfused
     from bnnapps.kernels.library import library_path
 
-    packed = packed_version(read_model(path))
+    model = read_model(path)
+    packed = packed_version(model)
     if kernels is None:
         kernels = packed > 0 and library_path() is not None
+    if any(node.domain == qonnx.DOMAIN for node in model.graph.node):
+        sess_options = unfused() if sess_options is None else sess_options
+        return open_session(serialized(carry_functions(model)), sess_options, kernels)
     return open_session(os.fspath(path), sess_options, kernels)
 
 
 def parity_path(path: Path) -> Path:
     """Where the parity record of a file is."""
     return path.with_suffix(".parity.json")
+
+
+def golden_path(path: Path) -> Path:
+    """Where a file for one importer has what it was held against."""
+    return path.with_suffix(".golden.npz")
 
 
 def require_packages() -> None:
@@ -204,8 +236,8 @@ def _target(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _write(result: ExportResult, data: bytes) -> None:
-    """Both files, or neither: they are written under other names first."""
+def _write(result: ExportResult, data: bytes, golden: dict[str, Any] | None = None) -> None:
+    """All files, or none: they are written under other names first."""
     record = {
         "file": result.path.name,
         "dialect": result.dialect,
@@ -216,9 +248,12 @@ def _write(result: ExportResult, data: bytes) -> None:
         "real_bits": None if result.eight_bits is None else asdict(result.eight_bits),
     }
     text = json.dumps(record, indent=2, allow_nan=False) + "\n"
-    with _whole(result.path) as part, _whole(result.parity_path) as record_part:
-        part.write_bytes(data)
-        record_part.write_text(text, encoding="utf-8")
+    with contextlib.ExitStack() as files:
+        files.enter_context(_whole(result.path)).write_bytes(data)
+        files.enter_context(_whole(result.parity_path)).write_text(text, encoding="utf-8")
+        if golden is not None:
+            with files.enter_context(_whole(golden_path(result.path))).open("wb") as file:
+                np.savez_compressed(file, **golden)
 
 
 @contextlib.contextmanager

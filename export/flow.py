@@ -113,6 +113,8 @@ class Dialect:
         describes: one line.
         steps: what leads to it.
         prove: compares the finished file with the model.
+        exchange: the file is read by other tools, which know its operators but neither functions nor dynamic axes: it
+            takes one row at a time, and carries no bodies.
 
     """
 
@@ -120,6 +122,7 @@ class Dialect:
     describes: str
     steps: tuple[Step, ...]
     prove: Callable[[ModelProto, Work], Parity]
+    exchange: bool = False
 
 
 def begin(model: nn.Module, inputs: Inputs, opset: int, dialect: str, seed: int) -> Work:

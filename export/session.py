@@ -44,6 +44,13 @@ def session_of(model: bytes, level: str, kernels: bool = False) -> Any:
         raise ExportError(f"ONNX Runtime does not take the exported graph at {level}: {first_line(problem)}") from None
 
 
+def unfused() -> Any:
+    """Options for a session that runs the nodes of a graph as they are."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = LEVELS["DISABLE_ALL"]
+    return options
+
+
 def register(options: Any) -> None:
     """Let a session run the operators of packed files on our kernels.
 
@@ -60,8 +67,8 @@ def register(options: Any) -> None:
         raise ExportError(f"the kernels do not fit this ONNX Runtime: {first_line(problem)}") from None
 
 
-def open_session(path: str, options: Any = None, kernels: bool = False) -> Any:
-    """An inference session for a file, on the CPU, with our kernels if asked for.
+def open_session(path: str | bytes, options: Any = None, kernels: bool = False) -> Any:
+    """An inference session for a file or its content, on the CPU, with our kernels if asked for.
 
     Raises:
         ExportError: ONNX Runtime does not take the file.
@@ -73,7 +80,8 @@ def open_session(path: str, options: Any = None, kernels: bool = False) -> Any:
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except REFUSALS as problem:
-        raise ExportError(f"ONNX Runtime cannot load '{path}': {first_line(problem)}") from None
+        name = "the file" if isinstance(path, bytes) else f"'{path}'"
+        raise ExportError(f"ONNX Runtime cannot load {name}: {first_line(problem)}") from None
 
 
 def run(session: Any, tensors: dict[str, Tensor], level: str = "DISABLE_ALL") -> dict[str, Tensor]:

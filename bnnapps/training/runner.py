@@ -217,15 +217,19 @@ def export_eight_bits(task: Task, model: nn.Module, folder: RunFolder, console: 
 
 
 def export_model(
-    task: Task, model: nn.Module, folder: RunFolder, dialect: str, console: Console
+    task: Task, model: nn.Module, folder: RunFolder, dialect: str, console: Console, target: str | None = None
 ) -> list[dict[str, Any]]:
-    """Export a run's model into `export/<dialect>/model.onnx`, with its parity beside it; or all that it holds."""
+    """Export a run's model into `export/<dialect>/model.onnx`, with its parity beside it; or all that it holds.
+
+    With a target the folder is `export/<dialect>-<target>`.
+    """
     package, found = _export_package(), []
+    name = dialect if target is None else f"{dialect}-{target}"
     for form in task.export_forms(model):
-        path = _export_path(folder, f"{dialect}{form.suffix}", console)
+        path = _export_path(folder, f"{name}{form.suffix}", console)
         dynamic = task.recipe.export.dynamic_batch
-        package.export(form.model, form.inputs, path, dialect=dialect, dynamic_batch=dynamic)
-        found.append(_exported(folder, dialect, path, form.about))
+        package.export(form.model, form.inputs, path, dialect=dialect, dynamic_batch=dynamic, target=target)
+        found.append(_exported(folder, name, path, form.about))
     return found
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 DIALECTS: dict[str, str] = {
     "portable": "bnnapps.export.dialects.portable",
     "packed": "bnnapps.export.dialects.packed",
+    "qonnx": "bnnapps.export.dialects.qonnx",
 }
 """Name -> module that holds it as `DIALECT`; a module is imported when its dialect is asked for."""
 

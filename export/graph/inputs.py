@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -106,6 +106,11 @@ def read_inputs(model: nn.Module, example_inputs: Any, dynamic_batch: bool) -> I
     batch = sizes.pop() if dynamic_batch and len(sizes) == 1 else None
     lengths = {t.shape[1] for t in tensors.values() if _is_text(t)} if kind == "mapping" else set()
     return Inputs(tensors, rebuild, batch if batch else None, lengths.pop() if len(lengths) == 1 else None)
+
+
+def one_row(inputs: Inputs) -> Inputs:
+    """The first row of the inputs, and no dynamic axes."""
+    return replace(inputs, tensors=inputs.sample(1), batch=None, sequence=None)
 
 
 def samples_of(inputs: Inputs, seed: int) -> tuple[Tensors, ...]:

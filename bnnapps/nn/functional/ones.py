@@ -97,4 +97,5 @@ def conv_of_ones(
 def channel_sums(x: Tensor, groups: int, channel_dim: int) -> Tensor:
     """The sum over the channels of each group: (..., C, ...) -> (..., groups, ...)."""
     dim = channel_dim % x.dim()
-    return wide(x).unflatten(dim, (groups, -1)).sum(dim=dim + 1)
+    grouped: Tensor = wide(x).unflatten(dim, (groups, -1))
+    return grouped.sum(dim=dim + 1)

@@ -19,7 +19,7 @@ def constant(graph: ir.Graph, name: str, array: npt.NDArray[Any]) -> ir.Value:
             return known
         number += 1
         fresh = f"{name}.{number}"
-    value = ir.Value(name=fresh, const_value=ir.tensor(np.ascontiguousarray(array), name=fresh))
+    value = ir.Value(name=fresh, const_value=ir.tensor(np.array(array, order="C"), name=fresh))
     value.dtype, value.shape = ir.DataType.from_numpy(array.dtype), ir.Shape(array.shape)
     graph.register_initializer(value)
     return value

@@ -6,6 +6,7 @@ import onnx_ir as ir
 from onnx import ModelProto
 
 from bnnapps.export.passes.sites import runnable
+from bnnapps.export.qonnx import domain as qonnx
 from bnnapps.export.runtime.functions import DOMAIN, VERSION, functions
 
 
@@ -15,15 +16,16 @@ def executable(model: ir.Model) -> ModelProto:
 
 
 def carry_functions(model: ModelProto) -> ModelProto:
-    """The same file with the body of every operator of the domain that it uses; changed in place."""
+    """The same file with the body of every operator beyond plain ONNX that it uses; changed in place."""
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
-    if not used:
+    exchanged = qonnx.bodies(model)
+    if not used and not exchanged:
         return model
     opset = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
-    if not any(one.domain == DOMAIN for one in model.opset_import):
+    if used and not any(one.domain == DOMAIN for one in model.opset_import):
         model.opset_import.add(domain=DOMAIN, version=VERSION)
     del model.functions[:]
-    model.functions.extend(functions(used, opset))
+    model.functions.extend([*functions(used, opset), *exchanged])
     return model
 
 

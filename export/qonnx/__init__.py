@@ -1,0 +1,1 @@
+"""QONNX: the exchange format of FPGA tools (Pappalardo et al., 2022)."""
