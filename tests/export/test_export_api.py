@@ -267,7 +267,7 @@ def test_a_step_that_changes_the_outputs_is_named_and_the_earlier_file_stays(bro
 def test_a_registered_dialect_is_listed_and_named(broken: str) -> None:
     assert bnnapps.export.list_steps(broken)[-1] == ("flip", "the codes of a layer change sign")
     with pytest.raises(
-        UsageError, match=r"unknown dialect 'brokn' \(nearest: 'broken'\); available here: portable, packed, b"
+        UsageError, match=r"unknown dialect 'brokn' \(nearest: 'broken'\); available here: portable, packed, qonnx, b"
     ):
         bnnapps.export.list_steps("brokn")
 
