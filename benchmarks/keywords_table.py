@@ -3,8 +3,9 @@
 Every row is the recipe `bifsmn_speech_commands` or `bifsmnv2_speech_commands` with the same clips, features, optimizer
 and schedule. The float row of eight layers comes first, with ReLU and dropout as the published teacher. Each binary row
 starts from it and has the same number of epochs; BiFSMN and BiFSMNv2 have it as their teacher too. Binary rows train
-eight, four and two layers together, with the weights 1, 0.5 and 0.25. A float network has one depth, because the norms
-inside its layers cannot serve two: four and two layers are rows of their own. Each row takes the last epoch. A row that
+eight, four and two layers together, with the weights 1, 0.5 and 0.25, and with all norms of a layer for each depth
+(`own_norms`); the row `bifsmnv2-shared` has shared ones inside the layers, as published. A float network has one depth:
+four and two layers are rows of their own. Each row takes the last epoch. A row that
 is done is not run again, so the command can be stopped and started.
 
     python benchmarks/keywords_table.py --data free-spoken-digit-dataset --out runs/keywords
@@ -37,8 +38,13 @@ METHODS = {
     "bifsmnv2": "BiFSMNv2",
 }
 FLOAT = {"float": 8, "float-4": 4, "float-2": 2}
-ROWS = {**{row: f"float, {layers} layers" for row, layers in FLOAT.items()}, **METHODS}
-DISTILLED = ("bifsmn", "bifsmnv2")
+SHARED = "bifsmnv2-shared"
+ROWS = {
+    **{row: f"float, {layers} layers" for row, layers in FLOAT.items()},
+    **METHODS,
+    SHARED: "BiFSMNv2, norms shared by the depths",
+}
+DISTILLED = ("bifsmn", "bifsmnv2", "bifsmnv2-shared")
 DEPTHS = {"": 8, "_option1": 4, "_option2": 2}
 """What the metrics of each depth end in, and its layers."""
 PROGRAM = str(Path(sys.executable).parent / "bnnapps")
@@ -56,9 +62,7 @@ def command_of(row: str, seed: int, options: argparse.Namespace) -> list[str]:
         "data.speakers_out": json.dumps(options.speakers_out),
         "data.batch_size": options.batch_size,
         "data.augment.none": "true",
-        "model.options": json.dumps(
-            {"channels": options.channels, "hidden": 2 * options.channels, "depth": FLOAT.get(row, 8)}
-        ),
+        "model.options": json.dumps(_network(row, options)),
         "train.epochs": options.float_epochs if row in FLOAT else options.epochs,
         "train.lr": options.lr,
         "train.optimizer.name": "adam",
@@ -73,11 +77,16 @@ def command_of(row: str, seed: int, options: argparse.Namespace) -> list[str]:
     elif row not in DISTILLED:
         settings["binarize.method"] = row
         settings["train.losses"] = json.dumps([{"name": "task"}])
-    recipe = "bifsmnv2_speech_commands" if row == "bifsmnv2" else "bifsmn_speech_commands"
+    recipe = "bifsmnv2_speech_commands" if row.startswith("bifsmnv2") else "bifsmn_speech_commands"
     command = [PROGRAM, "run", recipe, "--out", str(folder)]
     for key, value in settings.items():
         command += ["--set", f"{key}={value}"]
     return command
+
+
+def _network(row: str, options: argparse.Namespace) -> dict[str, Any]:
+    found = {"channels": options.channels, "hidden": 2 * options.channels, "depth": FLOAT.get(row, 8)}
+    return found if row in FLOAT or row == SHARED else found | {"own_norms": True}
 
 
 def _stage(row: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:

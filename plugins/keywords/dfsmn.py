@@ -61,8 +61,9 @@ class MemoryLayer(nn.Module):
         m = act(norm(depthwise(x))) + x
         y = act_o(norm_o(narrow(act(norm(widen(m)))))) + m
 
-    `depthwise` sees `left` frames before and `right` after; `widen` and `narrow` are 1x1. Where an option leaves no
-    layer out, norm_o and act_o are its own (BiFSMN, Qin et al., IJCAI 2022, after Zhang et al., Deep-FSMN, 2018).
+    `depthwise` sees `left` frames before and `right` after; `widen` and `narrow` are 1x1. norm_o and act_o are those of
+    option o (BiFSMN, Qin et al., IJCAI 2022, after Zhang et al., Deep-FSMN, 2018). With `own_norms` the other two norms
+    have their own statistics and parameters at each option too, beyond the paper: what they see differs with the depth.
 
     Shapes: (N, channels, T) to the same.
     """
@@ -76,6 +77,7 @@ class MemoryLayer(nn.Module):
         options: int = 1,
         nonlinearity: str = "prelu",
         dropout: float = 0.0,
+        own_norms: bool = False,
     ) -> None:
         super().__init__()
         self.pad = nn.ConstantPad1d((left, right), 0.0)
@@ -88,11 +90,23 @@ class MemoryLayer(nn.Module):
         self.narrow = nn.Conv1d(hidden, channels, 1, bias=False)
         self.ends = _Ends(channels, options, nonlinearity)
         self.dropout = nn.Dropout(dropout)
+        self.thin_norms = nn.ModuleList(
+            nn.ModuleList([nn.BatchNorm1d(channels), nn.BatchNorm1d(hidden)])
+            for _ in range(options - 1 if own_norms else 0)
+        )
+
+    def norms(self, option: int) -> tuple[nn.Module, nn.Module]:
+        """Those behind the memory and behind the widening, at an option."""
+        if option == 0 or not len(self.thin_norms):
+            return self.memory_norm, self.widen_norm
+        own: Any = self.thin_norms[option - 1]
+        return own[0], own[1]
 
     def forward(self, x: Tensor, option: int = 0) -> Tensor:
         """The layer's output at one of the depths."""
-        x = self.memory_act(self.memory_norm(self.memory(self.pad(x)))) + x
-        wide = self.dropout(self.widen_act(self.widen_norm(self.widen(x))))
+        of_memory, of_wide = self.norms(option)
+        x = self.memory_act(of_memory(self.memory(self.pad(x)))) + x
+        wide = self.dropout(self.widen_act(of_wide(self.widen(x))))
         found: Tensor = self.ends(self.narrow(wide), option) + x
         return found
 
@@ -135,6 +149,7 @@ class DFSMN(nn.Module):
         options: depths that are trained together.
         nonlinearity: `prelu`, or `relu` as in the published teacher.
         dropout: probability, in the memory layers.
+        own_norms: every norm of a memory layer has its own statistics at each option, not only the last one.
 
     Shapes: (N, 1, rows, columns) to (N, classes).
 
@@ -151,6 +166,7 @@ class DFSMN(nn.Module):
         options: int = 1,
         nonlinearity: str = "prelu",
         dropout: float = 0.0,
+        own_norms: bool = False,
     ) -> None:
         super().__init__()
         for option in range(options):
@@ -159,7 +175,9 @@ class DFSMN(nn.Module):
         self.front, self.project = front_end(rows, columns, channels, nonlinearity)
         self.project_act = activation(nonlinearity, 1)
         self.layers = nn.ModuleList(
-            MemoryLayer(channels, hidden, options=options, nonlinearity=nonlinearity, dropout=dropout)
+            MemoryLayer(
+                channels, hidden, options=options, nonlinearity=nonlinearity, dropout=dropout, own_norms=own_norms
+            )
             for _ in range(depth)
         )
         self.classifier = nn.Linear(channels * columns // 4, classes)
@@ -213,3 +231,5 @@ def share_ends(networks: Sequence[DFSMN]) -> None:
             for option in range(1, len(ends.norms)):
                 ends.norms[option].load_state_dict(ends.norms[0].state_dict())
                 ends.acts[option].load_state_dict(ends.acts[0].state_dict())
+                for own, first in zip(layer.norms(option), layer.norms(0), strict=True):
+                    own.load_state_dict(first.state_dict())

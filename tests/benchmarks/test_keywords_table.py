@@ -40,7 +40,8 @@ def test_rows_differ_in_method_and_what_belongs_to_it_alone(script: Any, tmp_pat
         assert (data.source, data.root, data.batch_size, data.speakers_out) == ("fsdd", "digits", 60, ["lucas"])
         assert data.augment.none
         depth = {"float-4": 4, "float-2": 2}.get(row, 8)
-        assert model.options == {"channels": 64, "hidden": 128, "depth": depth}
+        own = {} if row.startswith("float") or row.endswith("shared") else {"own_norms": True}
+        assert model.options == {"channels": 64, "hidden": 128, "depth": depth, **own}
         assert model.thinnable == (None if row.startswith("float") else [1.0, 0.5, 0.25])
         assert model.teacher == {"nonlinearity": "relu", "dropout": 0.2}
         (stage,) = recipe.train.resolved()
@@ -49,12 +50,13 @@ def test_rows_differ_in_method_and_what_belongs_to_it_alone(script: Any, tmp_pat
         if row.startswith("float"):
             assert (stage.binarize, stage.epochs, losses) == (False, 6, [("task", 1.0)])
             continue
-        assert (recipe.binarize.method, stage.epochs, stage.init) == (row, 3, start)
-        assert stage.teacher == (start if row in ("bifsmn", "bifsmnv2") else None)
-        assert len(stage.optimizer.groups) == (row == "bifsmnv2")
+        method = row.removesuffix("-shared")
+        assert (recipe.binarize.method, stage.epochs, stage.init) == (method, 3, start)
+        assert stage.teacher == (start if method in ("bifsmn", "bifsmnv2") else None)
+        assert len(stage.optimizer.groups) == (method == "bifsmnv2")
         more = {"bifsmn": [("high_frequency", 0.01)]}
         more["bifsmnv2"] = [("frequency_independent", 0.01), ("logit_mse", 0.01)]
-        assert losses == [("task", 1.0), *more.get(row, [])]
+        assert losses == [("task", 1.0), *more.get(method, [])]
 
 
 def test_table_of_what_is_there(script: Any, tmp_path: Path) -> None:

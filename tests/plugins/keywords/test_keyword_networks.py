@@ -109,6 +109,23 @@ def test_a_thinner_network_runs_fewer_layers_with_norms_of_its_own() -> None:
         at_option(network, 3)
 
 
+def test_every_norm_may_have_its_own_statistics_at_each_depth() -> None:
+    torch.manual_seed(0)
+    network = DFSMN(5, options=3, channels=8, hidden=8, own_norms=True).train()
+    with at_option(network, 2):
+        network(5 * PICTURES)
+    last = network.layers[7]
+    assert isinstance(last, MemoryLayer)
+    counts = [[int(norm.num_batches_tracked) for norm in last.norms(o)] for o in range(3)]  # type: ignore[arg-type]
+    assert counts == [[0, 0], [0, 0], [1, 1]]
+    with torch.no_grad():
+        last.memory_norm.weight.fill_(3.0)
+    share_ends([network])
+    assert all((last.norms(o)[0].weight == 3).all() for o in range(3))  # type: ignore[operator, union-attr]
+    keys = DFSMN(5, options=3, channels=8, hidden=8).state_dict().keys()
+    assert {k for k in network.state_dict() if "thin_norms" not in k} == keys
+
+
 def test_the_ends_of_all_options_can_start_from_the_first() -> None:
     network = DFSMN(5, options=2, channels=8, hidden=8)
     with torch.no_grad():
