@@ -227,6 +227,7 @@ def share_ends(networks: Sequence[DFSMN]) -> None:
     """Bring every option's norms and activations to those of option 0, as a thinnable student starts from a teacher."""
     for network in networks:
         for layer in network.layers:
+            assert isinstance(layer, MemoryLayer)
             ends: Any = layer.ends
             for option in range(1, len(ends.norms)):
                 ends.norms[option].load_state_dict(ends.norms[0].state_dict())
