@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from bnnapps.cli import bench, inspection, listing, runtime, show
+from bnnapps.cli import bench, fpga, inspection, listing, runtime, show
 from bnnapps.cli import listen as listening
 from bnnapps.cli.log import logged
 from bnnapps.errors import BnnappsError, UsageError, nearest
@@ -29,6 +29,7 @@ app = typer.Typer(
 
 app.add_typer(bench.app, name="bench")
 app.add_typer(runtime.app, name="runtime")
+app.command("fpga")(fpga.fpga)
 
 Overrides = Annotated[
     list[str] | None,

@@ -17,6 +17,7 @@ from bnnapps.models import ModelEntry, build, get_model, models, register_model
 from bnnapps.nn import BinaryConv2d, BinaryLayer
 
 NAMES = [entry.name for entry in models()]
+SMALL_IMAGES = {"vgg_small": 8, "tfc": 8, "sfc": 8, "lfc": 8, "cnv": 32, "cnv_n": 32, "cnv_mu": 32}
 by_name = pytest.mark.parametrize("name", NAMES)
 
 
@@ -108,8 +109,8 @@ def test_operations_are_as_published(name: str) -> None:
 def test_it_trains_as_published_and_goes_back(name: str) -> None:
     torch.manual_seed(0)
     entry = get_model(name)
-    size = 32 if name != "vgg_small" else 8
-    options = {"image_size": 8} if name == "vgg_small" else {}
+    size = SMALL_IMAGES.get(name, 32)
+    options = {"image_size": size} if name in SMALL_IMAGES else {}
     model = build(name, 3, in_channels=1, **options)
     x = torch.randn(2, 1, size, size)
     assert model(x).shape == (2, 3)

@@ -1,0 +1,1 @@
+"""The outside tools: found, started, watched, and quoted where they fail."""

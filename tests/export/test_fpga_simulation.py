@@ -1,0 +1,149 @@
+"""The hardware against the golden model: every bit, with and without stalls, and the cycles that were predicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fpga_cases import codes, convolutional, folding, perceptron
+
+from bnnapps.errors import ExportError, UsageError
+from bnnapps.export.fpga.folding import interval
+from bnnapps.export.fpga.generate import Design, generate
+from bnnapps.export.fpga.golden import classes, sums
+from bnnapps.export.fpga.layers import Network
+from bnnapps.export.fpga.memory import hexadecimal, number_rows, starts, weight_rows
+from bnnapps.export.fpga.simulate.run import Simulated, available, simulate
+from bnnapps.export.fpga.simulate.vectors import make_vectors
+
+HERE = available()
+icarus = pytest.mark.skipif("icarus" not in HERE, reason="Icarus Verilog is not installed")
+cxxrtl = pytest.mark.skipif("cxxrtl" not in HERE, reason="pyosys or a C++ compiler is not installed")
+
+
+def run(simulator: str, network: Network, pairs: Any, folder: Path, count: int, scores: bool = True) -> list[Simulated]:
+    fold = folding(network, *pairs)
+    design = generate(network, fold, scores)
+    vectors = make_vectors(network, design, codes(network, count))
+    found = simulate(simulator, design, vectors, folder, cycles=interval(network, fold))
+    assert [run.wrong for run in found] == [0, 0]
+    assert found[0].interval == pytest.approx(interval(network, fold), rel=0.02)
+    return found
+
+
+DENSE = [
+    ((1, 1), (1, 1), (1, 1)),
+    ((12, 24), (8, 12), (5, 8)),  # a result each cycle but for the head
+    ((3, 8), (2, 3), (5, 4)),
+    ((4, 6), (4, 4), (1, 2)),
+    ((6, 3), (8, 4), (1, 8)),  # 6 bits become 4 by way of 12
+]
+
+
+@icarus
+@pytest.mark.parametrize("pairs", DENSE)
+def test_dense_networks(pairs: Any, tmp_path: Path) -> None:
+    run("icarus", perceptron(ranked=len(pairs[0]) > 1 and pairs[0][0] > 3), pairs, tmp_path, 24)
+
+
+GEOMETRIES: list[dict[str, Any]] = [
+    {},
+    {"bits": 8},
+    {"pads": (1, 1, 1, 1)},
+    {"pads": (1, 1, 1, 1), "pad_value": 1},
+    {"pads": (1, 2, 0, 1), "pad_value": -1, "stride": (1, 2)},
+    {"stride": (2, 2), "kernel": (2, 3)},
+    {"kernel": (1, 1), "stride": (2, 1), "pool": False},
+    {"bits": 8, "pads": (1, 1, 1, 1), "stride": (2, 2)},
+    {"size": (6, 6), "kernel": (2, 2), "stride": (3, 3), "pool": False},
+]
+
+
+@icarus
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("pairs", [((2, 2), (1, 3)), ((6, 4), (3, 6))])
+def test_convolutions(geometry: dict[str, Any], pairs: Any, tmp_path: Path) -> None:
+    run("icarus", convolutional(3, **geometry), pairs, tmp_path, 8)
+
+
+@pytest.mark.parametrize("simulator", ["cxxrtl", "verilator"])
+def test_compiled_simulations_agree(simulator: str, tmp_path: Path) -> None:
+    """Pixels of 8 bits, padding, a pool and a dense layer in one; without the sums."""
+    if simulator not in HERE:
+        pytest.skip(f"{simulator} or a C++ compiler is not installed")
+    run(simulator, convolutional(5, bits=8, pads=(1, 1, 1, 1)), ((3, 4), (1, 3)), tmp_path, 16, scores=False)
+
+
+@cxxrtl
+def test_a_wrong_bit_is_found(tmp_path: Path) -> None:
+    network = perceptron(sizes=(8, 4, 3))
+    fold = folding(network, (2, 4), (1, 4))
+    design = generate(network, fold)
+    row = design.files["layer0_weight.mem"].splitlines()
+    row[2] = f"{int(row[2], 16) ^ 0xFF:0{len(row[2])}x}"  # of neurons 2 and 3: the others do not depend on weights
+    broken = Design(**vars(design) | {"files": design.files | {"layer0_weight.mem": "\n".join(row) + "\n"}})
+    vectors = make_vectors(network, design, codes(network, 32))
+    found = simulate("cxxrtl", broken, vectors, tmp_path, stalls=[False], cycles=20)
+    assert found[0].wrong > 0
+
+
+@icarus
+def test_a_design_that_is_stuck_ends(tmp_path: Path) -> None:
+    network = perceptron(sizes=(8, 4, 3))
+    design = generate(network, folding(network, (2, 4), (1, 4)))
+    stuck = design.files["bnn_head.v"].replace("assign in_ready = !first0 || credit;", "assign in_ready = 1'b0;")
+    broken = Design(**vars(design) | {"files": design.files | {"bnn_head.v": stuck}})
+    found = simulate("icarus", broken, make_vectors(network, design, codes(network, 4)), tmp_path, [False], cycles=1)
+    assert found[0].wrong == 4
+
+
+def test_a_tool_that_fails_is_quoted(tmp_path: Path) -> None:
+    if not HERE:
+        pytest.skip("no simulator is installed")
+    network = perceptron(sizes=(8, 4, 3))
+    design = generate(network, folding(network, (2, 4), (1, 4)))
+    broken = Design(**vars(design) | {"files": design.files | {"top.v": "module top(; endmodule"}})
+    with pytest.raises(ExportError, match=r"failed with exit code|ended with signal"):
+        simulate(HERE[0], broken, make_vectors(network, design, codes(network, 4)), tmp_path)
+
+
+def test_bad_requests(tmp_path: Path) -> None:
+    network = perceptron()
+    design = generate(network, folding(network, *DENSE[0]))
+    vectors = make_vectors(network, design, codes(network, 4))
+    with pytest.raises(UsageError, match="no simulator 'modelsim': take one of icarus"):
+        simulate("modelsim", design, vectors, tmp_path)
+    with pytest.raises(UsageError, match="at least 2 vectors"):
+        simulate("icarus", design, vectors.take(1), tmp_path)
+
+
+def test_starts_are_the_closed_form() -> None:
+    """The bit of start + count is that of z >= threshold, for every sum that can be reached and beyond."""
+    network = perceptron()
+    layer = network.compute[0]
+    assert layer.threshold is not None
+    start = starts(layer)
+    for z in range(-layer.terms, layer.terms + 1, 2):
+        counted = (z + layer.terms) // 2
+        assert ((start + counted >= 0) == (z >= layer.threshold)).all()
+
+
+def test_memories() -> None:
+    rows = number_rows(np.array([1, -2, 3, 0]), 2, 4)
+    assert hexadecimal(rows) == "e1\n03\n"
+    layer = perceptron().compute[0]
+    fold = folding(perceptron(), (3, 8), (1, 1), (1, 1))["fc0"]
+    bits = weight_rows(layer, fold)
+    assert bits.shape == (12 // 3 * 24 // 8, 24)
+    assert (bits[4][8:16] == (layer.weight[3 + 1, 8:16] > 0)).all()  # second group, second step, second neuron
+
+
+def test_the_golden_model_takes_the_first_of_equals() -> None:
+    network = perceptron(ranked=True)
+    z = sums(network, codes(network, 50))
+    found = classes(network.head, z)
+    assert network.head.ranks is not None
+    keys = np.stack([network.head.ranks[c][(z[:, c] + 8) // 2] for c in range(5)], axis=1)
+    assert (found == keys.argmax(axis=1)).all()
