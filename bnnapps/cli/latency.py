@@ -31,7 +31,7 @@ def measured(
 ) -> dict[str, Any]:
     """Measure a file and its twins; in a run folder the result is written beside the file and into the report."""
     from bnnapps.training.runner import refresh_report
-    from bnnapps.training.twins import run_of
+    from bnnapps.training.twins import form_of, run_of
 
     importlib.import_module("bnnapps.export.file").read_model(model)  # raises, before the work
     folder = run_of(model)
@@ -41,9 +41,8 @@ def measured(
         twins = _twins(folder, model, notes, begin) | twins
     if float_file is not None:
         importlib.import_module("bnnapps.export.file").read_model(float_file)
-    int8 = (
-        folder.root / "bench" / "int8.onnx" if folder is not None and float_file is None and "float" in twins else None
-    )
+    kept = folder is not None and float_file is None and "float" in twins
+    int8 = folder.root / "bench" / f"int8{form_of(model)}.onnx" if folder is not None and kept else None
     bench = importlib.import_module("bnnapps.export.bench.run").bench
     found: dict[str, Any] = bench(model, threads, batches, sizes, runs, twins, int8, begin).to_dict()
     found["notes"] += notes
@@ -55,7 +54,7 @@ def measured(
 
 
 def _twins(folder: RunFolder, model: Path, notes: list[str], begin: Callable[[str], None]) -> dict[str, Path]:
-    from bnnapps.training.twins import float_twin, portable_twin
+    from bnnapps.training.twins import float_twin, form_of, portable_twin
 
     twins = {}
     portable = portable_twin(folder, model)
@@ -63,7 +62,7 @@ def _twins(folder: RunFolder, model: Path, notes: list[str], begin: Callable[[st
         twins["portable"] = portable
     begin("exporting the float twin")
     try:
-        twins["float"] = float_twin(folder)
+        twins["float"] = float_twin(folder, form_of(model))
     except BnnappsError as problem:
         notes.append(f"no twins 'float' and 'int8': {problem}")
     return twins

@@ -149,6 +149,18 @@ class Task(ABC):
         """
         return [ExportForm("", "", model, self.example_inputs())]
 
+    def export_form(self, model: nn.Module, suffix: str) -> ExportForm:
+        """The one of that suffix, whatever the recipe asks for.
+
+        Raises:
+            UsageError: the run has none.
+
+        """
+        found = next((form for form in self.export_forms(model) if form.suffix == suffix), None)
+        if found is None:
+            raise UsageError(f"the run is exported in no form '{suffix}'")
+        return found
+
     @abstractmethod
     def save_assets(self, folder: Path) -> None:
         """Write what `load` needs to build the model again, beside its state."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 
 from bnnapps.binarize import is_binarized, restore
@@ -20,29 +21,37 @@ def run_of(file: Path) -> RunFolder | None:
     return folder if folder.recipe.is_file() else None
 
 
+def form_of(file: Path) -> str:
+    """The `ExportForm.suffix` of an exported file: `-4-layers` for `export/packed-8bit-4-layers/model.onnx`."""
+    return re.sub(r"^[a-z]+(-8bit|-finn|-hls4ml)?", "", file.resolve().parent.name)
+
+
 def portable_twin(folder: RunFolder, file: Path) -> Path | None:
-    """The run's portable export, unless it is the file itself or does not exist."""
-    path = folder.root / "export" / "portable" / "model.onnx"
-    return path if path.is_file() and path != file.resolve() else None
+    """The run's portable export of the same form, unless it is the file itself or does not exist."""
+    path = folder.root / "export" / f"portable{form_of(file)}" / "model.onnx"
+    return path if path.is_file() and path.resolve() != file.resolve() else None
 
 
-def float_twin(folder: RunFolder) -> Path:
+def float_twin(folder: RunFolder, suffix: str = "") -> Path:
     """The run's network with all layers real again, as `bench/float.onnx`: made once, and anew for newer weights.
+
+    `suffix` names one of the forms that the run is exported in.
 
     Its weights are the latent ones, so its outputs mean nothing; its latency is that of the float network.
 
     Raises:
-        UsageError: the run's network is not binary, or the run is not finished.
+        UsageError: the run's network is not binary, the run is not finished, or it has no such form.
         ExportError: the float network cannot be exported.
 
     """
-    path = folder.root / "bench" / "float.onnx"
+    path = folder.root / "bench" / f"float{suffix}.onnx"
     if path.is_file() and folder.model.is_file() and path.stat().st_mtime >= folder.model.stat().st_mtime:
         return path
     task, model, _ = open_run(folder.root)
     if not is_binarized(model):
         raise UsageError("the run's network is a float one itself")
+    form = task.export_form(restore(model), suffix)
     path.parent.mkdir(exist_ok=True)
     export = importlib.import_module("bnnapps.export").export
-    export(restore(model), task.example_inputs(), path, dynamic_batch=task.recipe.export.dynamic_batch)
+    export(form.model, form.inputs, path, dynamic_batch=task.recipe.export.dynamic_batch)
     return path

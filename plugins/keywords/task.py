@@ -112,7 +112,15 @@ class KeywordsTask(ShapedTask):
     def export_forms(self, model: nn.Module) -> list[ExportForm]:
         """Each depth that was trained, with pictures or with sound as its input."""
         assert isinstance(self.recipe.export, KeywordsExport)
-        sound = self.recipe.export.input == "sound"
+        return self._forms(model, self.recipe.export.input == "sound")
+
+    def export_form(self, model: nn.Module, suffix: str) -> ExportForm:
+        """One of them, with either input."""
+        sound = suffix.startswith("-sound")
+        found = next((form for form in self._forms(model, sound) if form.suffix == suffix), None)
+        return super().export_form(model, suffix) if found is None else found
+
+    def _forms(self, model: nn.Module, sound: bool) -> list[ExportForm]:
         inputs = self.example_sounds() if sound else self.example_inputs()
         return [
             ExportForm(

@@ -25,7 +25,9 @@ from bnnapps.plugins.keywords.hearing import Hearing
 from bnnapps.plugins.keywords.model import depths_of
 from bnnapps.plugins.keywords.sound_graph import Decibels, SoundNetwork
 from bnnapps.plugins.keywords.waves import at_rate
+from bnnapps.training.folder import RunFolder
 from bnnapps.training.runner import export_eight_bits, open_run
+from bnnapps.training.twins import float_twin, form_of, portable_twin
 
 SETTINGS = {
     "power of two": FeatureSettings(window=256, hop=128, mels=8, rate=4000),
@@ -170,3 +172,32 @@ def test_a_lesser_depth_is_evaluated_as_it_is(trained: Path) -> None:
             expected = form.model(module.hearing(sound["sound"]))
         assert logits.shape[1] == (2 if option == 0 else 1)
         torch.testing.assert_close(logits[:, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("folder", "form"),
+    [
+        ("packed", ""),
+        ("portable-sound", "-sound"),
+        ("packed-8bit-4-layers", "-4-layers"),
+        ("packed-8bit", ""),
+        ("qonnx-finn", ""),
+    ],
+)
+def test_a_folder_names_its_form(tmp_path: Path, folder: str, form: str) -> None:
+    assert form_of(tmp_path / "export" / folder / "model.onnx") == form
+
+
+def test_a_file_is_measured_against_twins_of_its_form(trained: Path) -> None:
+    run = RunFolder(trained)
+    path = float_twin(run, "-sound-1-layers")
+    assert path.name == "float-sound-1-layers.onnx"
+    assert [one.name for one in load(path).get_inputs()] == ["sound"]
+    for name in ("portable-1-layers", "packed-1-layers"):
+        (trained / "export" / name).mkdir(parents=True, exist_ok=True)
+    portable = trained / "export" / "portable-1-layers" / "model.onnx"
+    portable.write_bytes(b"")
+    assert portable_twin(run, trained / "export" / "packed-1-layers" / "model.onnx") == portable
+    assert portable_twin(run, portable) is None
+    with pytest.raises(UsageError, match="the run is exported in no form '-9-layers'"):
+        float_twin(run, "-9-layers")
