@@ -66,7 +66,7 @@ def synthesize(device: Device, folder: Path, tick: Tick | None = None) -> Synthe
         ExportError: Yosys fails.
 
     """
-    commands = [f"read_verilog -defer {' '.join(LIBRARY)} top.v", device.synth, f"write_json {NETLIST}"]
+    commands = [f"read_verilog -defer {' '.join(LIBRARY)} top.v", device.synth, "autoname", f"write_json {NETLIST}"]
     usage = run_yosys(commands, folder, "synthesis", "synthesis", tick)
     try:
         modules = json.loads((folder / NETLIST).read_text(encoding="utf-8"))["modules"]
