@@ -102,8 +102,9 @@ def graph_linear() -> tuple[nn.Module, Any]:
     return bnnapps.binarize(model.eval(), rules, keep_first=0, keep_last=0), torch.randn(5, 12)
 
 
-@pytest.mark.parametrize("dialect", ["portable", "packed"])
-@pytest.mark.parametrize(("build", "layers"), [(gpt, 4), (graph_linear, 2)])
+@pytest.mark.parametrize(
+    ("build", "layers", "dialect"), [(gpt, 4, "packed"), (graph_linear, 2, "portable"), (graph_linear, 2, "packed")]
+)
 def test_matrices_of_other_libraries(build: Any, layers: int, dialect: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, inputs = build()
@@ -130,8 +131,11 @@ def swin(version: str) -> tuple[nn.Module, Any, list[str]]:
     return model, torch.randn(2, 3, 16, 16), ["torchvision.ShiftedWindowAttention"]
 
 
-@pytest.mark.parametrize("method", ["bibert", "bit"])
-@pytest.mark.parametrize("build", [vit, lambda: swin(""), lambda: swin("V2")], ids=["timm", "swin", "swin-v2"])
+@pytest.mark.parametrize(
+    ("build", "method"),
+    [(vit, "bibert"), (lambda: swin(""), "bibert"), (vit, "bit"), (lambda: swin("V2"), "bit")],
+    ids=["timm-bibert", "swin-bibert", "timm-bit", "swin-v2-bit"],
+)
 def test_attention_of_image_models_runs_on_bits(build: Any, method: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x, types = build()

@@ -146,7 +146,7 @@ def test_convolutions_of_every_geometry(method: str, pad_value: int, tmp_path: P
         assert_same(result, model, {"image": image}, model(image))
 
 
-@pytest.mark.parametrize("method", ["bireal", "reactnet"])
+@pytest.mark.parametrize("method", ["reactnet"])
 def test_a_partly_binarized_resnet_as_torchvision_builds_it(method: str, tmp_path: Path) -> None:
     from torchvision.models import resnet18
 
