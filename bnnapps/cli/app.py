@@ -148,8 +148,9 @@ def schema(
 @app.command()
 def export(
     run_folder: Annotated[Path | None, typer.Argument(metavar="RUN", help="The folder of a finished run.")] = None,
-    dialect: Annotated[
-        str | None, typer.Option("--dialect", help="The dialect of ONNX; by default portable, packed with --emit.")
+    dialect: Annotated[str | None, typer.Option("--dialect", help="portable (the default), packed, or qonnx.")] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="finn or hls4ml: QONNX as that importer needs it.")
     ] = None,
     emit: Annotated[str | None, typer.Option("--emit", help="c: also write the layers on bits as a C header.")] = None,
     list_steps: Annotated[bool, typer.Option("--list-steps", help="List the dialect's steps; export nothing.")] = False,
@@ -166,7 +167,7 @@ def export(
 
     if emit not in (None, "c"):
         raise UsageError(f"--emit takes 'c', not '{emit}'")
-    dialect = dialect or ("packed" if emit else "portable")
+    dialect = dialect or ("packed" if emit else "qonnx" if target else "portable")
     if emit and dialect != "packed":
         raise UsageError(f"--emit {emit} needs the dialect 'packed', not '{dialect}'")
     if list_steps:
@@ -176,13 +177,15 @@ def export(
         raise UsageError("give the folder of a finished run, or --list-steps")
     bnnapps.export.list_steps(dialect)  # raises for an unknown one
     importlib.import_module("bnnapps.export.eight_bits").check_bits(real_bits, dialect)
+    if target is not None:
+        importlib.import_module("bnnapps.export.qonnx.target").check_target(target, dialect)
     task, model, folder = open_run(run_folder, overrides or [])
     folder.read_json("sections.json")  # raises where the run is not finished, before the work
     with logged(folder.root / "log.txt", quiet=as_json) as console:
         if real_bits == 8:
             found = export_eight_bits(task, model, folder, console)
         else:
-            found = export_model(task, model, folder, dialect, console)
+            found = export_model(task, model, folder, dialect, console, target)
         refresh_report(folder)
     files = [_exported_file(one, folder.root, emit) for one in found]
     if as_json:
