@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from bnnapps.export.graph.product import Convolution, Dense
 from bnnapps.export.graph.quantizer import Quantizer
 from bnnapps.nn.activations import ActivationBinarizer
 from bnnapps.nn.codes import Codes
+from bnnapps.nn.functional.ones import sums_with
 
 
 class SecondSign(nn.Module):
@@ -30,7 +29,7 @@ class SecondSign(nn.Module):
 
     scale: Tensor | None
     constant: Tensor | None
-    shifts: Tensor | None
+    sums: Tensor | None
 
     def __init__(
         self, site: str, binarizer: ActivationBinarizer, weight: Codes, product: Dense | Convolution, trailing: int
@@ -41,16 +40,13 @@ class SecondSign(nn.Module):
         self.product = product
         shape = (-1,) + (1,) * trailing
         self.register_buffer("scale", None if weight.scale is None else weight.scale.detach().reshape(shape).clone())
-        shifts = binarizer.offset.detach().view(shape)
-        self.register_buffer("shifts", None)
         self.register_buffer("constant", None)
+        self.register_buffer("sums", None)
+        offset, codes = binarizer.offset.detach(), weight.codes.detach()
         if isinstance(product, Dense):
-            self.constant = self._scaled(nn.functional.linear(shifts, weight.codes.detach()))
-        elif product.has_border:
-            self.shifts = shifts.unsqueeze(0).clone()
+            self.constant = self._scaled(nn.functional.linear(offset, codes))
         else:
-            window = shifts.unsqueeze(0).expand(1, -1, *product.window)
-            self.constant = self._scaled(product.of_map(window))
+            self.sums = sums_with(codes, offset, product.geometry[2])
 
     def forward(self, result: Tensor, codes: Tensor, x: Tensor) -> Tensor:
         """The result of the first sign, whose codes of x these are, with what follows it."""
@@ -62,11 +58,11 @@ class SecondSign(nn.Module):
         return result + self._constant(x)
 
     def _constant(self, x: Tensor) -> Tensor:
-        if self.shifts is None:
+        if self.sums is None:
             assert self.constant is not None
             return self.constant
-        product: Any = self.product
-        return self._scaled(product.of_map(self.shifts.expand(1, -1, *x.shape[2:])))
+        assert isinstance(self.product, Convolution)
+        return self._scaled(self.product.of_constant(self.sums, x))
 
     def _scaled(self, value: Tensor) -> Tensor:
         return value if self.scale is None else value * self.scale

@@ -101,22 +101,13 @@ class Convolution(Product):
 
     def forward(self, x: Tensor) -> Tensor:
         """The product of shape (N, O, ...)."""
-        return self.marked(self._convolved(x, self.border))
+        return self.marked(self._convolved(x))
 
-    @property
-    def has_border(self) -> bool:
-        """Whether a map gets a border."""
-        return any(self.sides)
-
-    @property
-    def window(self) -> list[int]:
-        """How many positions of the map one output depends on, along each dimension."""
-        _, dilation, _ = self.geometry
-        return [d * (k - 1) + 1 for d, k in zip(dilation, self.weight.shape[2:], strict=True)]
-
-    def of_map(self, x: Tensor) -> Tensor:
-        """The product of a real map, without a name; the border of it is 0."""
-        return self._convolved(x, 0.0)
+    def of_constant(self, sums: Tensor, x: Tensor) -> Tensor:
+        """The product of a map of the size of x, constant in each channel: `sums` is that of each tap, (O, ...)."""
+        stride, dilation, _ = self.geometry
+        sides = self.sides if self.padding_mode == "zeros" else [0] * len(self.sides)
+        return conv_of_ones(sums, x.shape[2:], stride, dilation, sides)
 
     def of_ones(self, x: Tensor) -> Tensor:
         """The product of a map of ones of the size of x, (O, ...); a border of codes becomes ones too."""
@@ -124,13 +115,13 @@ class Convolution(Product):
         sides = self.sides if self.padding_mode == "zeros" and self.border == 0 else [0] * len(self.sides)
         return conv_of_ones(self.sums, x.shape[2:], stride, dilation, sides)
 
-    def _convolved(self, x: Tensor, border: float) -> Tensor:
+    def _convolved(self, x: Tensor) -> Tensor:
         stride, dilation, groups = self.geometry
         padding: Any = 0
         if self.padding_mode != "zeros":
             x = F.pad(x, self.sides, mode=self.padding_mode)
         elif self.border != 0:
-            x = F.pad(x, self.sides, value=border)
+            x = F.pad(x, self.sides, value=self.border)
         else:
             padding = self.padding
         return convolve(x, self.weight, stride, padding, dilation, groups)

@@ -99,3 +99,23 @@ def channel_sums(x: Tensor, groups: int, channel_dim: int) -> Tensor:
     dim = channel_dim % x.dim()
     grouped: Tensor = wide(x).unflatten(dim, (groups, -1))
     return grouped.sum(dim=dim + 1)
+
+
+def sums_with(weight: Tensor, constant: Tensor, groups: int) -> Tensor:
+    """The sum over its input channels of each tap of each filter, each channel times a number of its own.
+
+    With `conv_of_ones` that is the convolution of a map that is constant in each channel.
+
+    Args:
+        weight: codes, (O, C / groups, ...).
+        constant: (C,).
+        groups: of the convolution.
+
+    Returns:
+        (O, ...).
+
+    """
+    with torch.autocast(weight.device.type, enabled=False):
+        filters = wide(weight).flatten(2).unflatten(0, (groups, -1))
+        found = torch.einsum("gock,gc->gok", filters, constant.to(filters.dtype).view(groups, -1))
+        return found.reshape(weight.shape[0], *weight.shape[2:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 from bnnapps.kernels.calls import Geometry, is_channels_last
 from bnnapps.nn import functional as BF
 from bnnapps.nn.codes import Codes, affine_product, combined, multiply, rescale
-from bnnapps.nn.functional.ones import OnesProducts, channel_sums, conv_of_ones, wide
+from bnnapps.nn.functional.ones import OnesProducts, channel_sums, conv_of_ones, sums_with, wide
 from bnnapps.nn.layers.base import BinaryLayer
 from bnnapps.nn.layers.operands import LinearParts
 from bnnapps.nn.packed import packed_weight
@@ -63,9 +63,11 @@ class _BinaryConv(BinaryLayer[ConvSpec], _ConvNd):
         result = self._scaled(x._replace(codes=self._padded(x.codes, self._border_value)), w, bias, real)
         while x.rest is not None:
             x = x.rest
-            codes = self._spread(x.codes, real) if x.kind == "constant" else x.codes
-            border = 0.0 if x.kind == "constant" else self._border_value
-            result = result + self._scaled(x._replace(codes=self._padded(codes, border)), w, None, real)
+            if x.kind == "constant":
+                result = result + self._of_constant(x.codes, w, real).to(result.dtype)
+            else:
+                codes = self._padded(x.codes, self._border_value)
+                result = result + self._scaled(x._replace(codes=codes), w, None, real)
         return result
 
     def _on_bits(self, real: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
@@ -172,10 +174,6 @@ class _BinaryConv(BinaryLayer[ConvSpec], _ConvNd):
         """What stands in the border of a map of codes."""
         return 0.0 if self.binary.activation is None else float(self.spec.pad_value)
 
-    @property
-    def _has_border(self) -> bool:
-        return any(self._reversed_padding_repeated_twice)
-
     def _padded(self, codes: Tensor, value: float) -> Tensor:
         if not self._pads_outside:
             return codes
@@ -184,11 +182,17 @@ class _BinaryConv(BinaryLayer[ConvSpec], _ConvNd):
             return F.pad(codes, border, mode=self.padding_mode)
         return F.pad(codes, border, value=value)
 
-    def _spread(self, constant: Tensor, real: Tensor) -> Tensor:
-        """One number a channel as a map: of the input's size where it meets a border, else of one window."""
+    def _of_constant(self, constant: Tensor, w: Codes, real: Tensor) -> Tensor:
+        """The scaled product of a map that is constant in each channel; zeros of the float layer's border are zeros."""
         dims = len(self.kernel_size)
-        window = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True)]
-        return constant.expand(*constant.shape[:-dims], *(real.shape[-dims:] if self._has_border else window))
+        sums = sums_with(w.codes, constant.reshape(-1), self.groups)
+        result = conv_of_ones(sums, real.shape[-dims:], self.stride, self.dilation, self._zeros_around(real))
+        return result if w.scale is None else result * w.scale.reshape(-1, *[1] * dims)
+
+    def _zeros_around(self, real: Tensor) -> Sequence[int]:
+        """How many zeros the float layer puts around a map, the last direction first."""
+        sides: Sequence[int] = self._reversed_padding_repeated_twice
+        return sides if self.padding_mode == "zeros" else [0] * len(sides)
 
     def _input_map(self, x: Tensor) -> Tensor:
         """K: the mean |x| over the channels, averaged over each window; no gradient."""

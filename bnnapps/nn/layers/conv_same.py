@@ -22,9 +22,8 @@ class BinaryConv2dSame(BinaryConv2d):
     def _padded(self, codes: Tensor, value: float) -> Tensor:
         return F.pad(codes, self._missing(codes), value=value)
 
-    @property
-    def _has_border(self) -> bool:
-        return True
+    def _zeros_around(self, real: Tensor) -> list[int]:
+        return self._missing(real)
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.conv2d(x, weight, None, self.stride, 0, self.dilation, self.groups)

@@ -24,11 +24,15 @@ def trained(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-@pytest.mark.parametrize("option", [0, 1])
-def test_each_depth_is_a_packed_file_of_its_own(tmp_path: Path, option: int) -> None:
+@pytest.mark.parametrize(("method", "option"), [("bifsmn", 0), ("bifsmn", 1), ("bifsmnv2", 1)])
+def test_each_depth_is_a_packed_file_of_its_own(tmp_path: Path, method: str, option: int) -> None:
     torch.manual_seed(0)
     network = DFSMN(5, rows=16, columns=16, channels=8, hidden=16, depth=2, options=2)
-    bnnapps.binarize(network, "bifsmn")
+    bnnapps.binarize(network, method)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if ".binary." in name:
+                parameter.add_(0.1 * torch.rand_like(parameter))
     pictures = torch.randn(3, 1, 16, 16)
     with at_option(trained(network), option):
         found = export(network, pictures, tmp_path / "model.onnx", dialect="packed")
