@@ -141,7 +141,9 @@ def angular_distance(pair: LayerPair) -> Tensor:
         expected = cosines(_without_bias(teacher), patch_norms(teacher.input, other), _along_channels(norms, other))
         codes = own.binary.activation(student.input).codes
         padded = isinstance(own, _BinaryConv)
-        patches = patch_norms(own._padded(codes) if padded else codes, own, padded and own._pads_outside)
+        patches = patch_norms(
+            own._padded(codes, own._border_value) if padded else codes, own, padded and own._pads_outside
+        )
     filters = _codes(own).square().sum(dim=dims, keepdim=True).clamp(min=_TINY**2).sqrt()
     found = cosines(product_of_codes(student), patches, _along_channels(filters, own))
     return (found - expected).square().mean()

@@ -5,7 +5,7 @@ import tempfile
 import numpy as np
 import onnx
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 from packed_cases import cases, model_of, same
@@ -50,7 +50,7 @@ def test_shape_inference_finds_ranks_and_types_through_a_body(op_type: str, data
 
 
 @pytest.mark.parametrize("op_type", [name for name in OP_TYPES if name.startswith(("BinaryConv", "BinaryDense"))])
-@settings(max_examples=5)
+@settings(max_examples=5, suppress_health_check=[HealthCheck.filter_too_much])
 @given(data=st.data())
 def test_onnx_runtime_unpacks_a_weight_once_at_load(op_type: str, data: st.DataObject) -> None:
     case = data.draw(cases(op_type))
@@ -66,7 +66,7 @@ def test_onnx_runtime_unpacks_a_weight_once_at_load(op_type: str, data: st.DataO
 
 
 @pytest.mark.parametrize("op_type", [name for name in OP_TYPES if name.startswith("BinaryConv")])
-@settings(max_examples=5)
+@settings(max_examples=5, suppress_health_check=[HealthCheck.filter_too_much])
 @given(data=st.data())
 def test_one_session_takes_any_batch(op_type: str, data: st.DataObject) -> None:
     case = data.draw(cases(op_type))

@@ -92,12 +92,12 @@ def test_without_a_loss_the_pull_alone_moves_both_weights_together() -> None:
 def test_training_multiplies_expectations_and_evaluation_the_likelier_signs() -> None:
     binarizer = WeightBinarizer(SEARCH, torch.randn(4, 6))
     weight = torch.randn(4, 6)
-    trained, scale, kind, _ = binarizer(weight)
+    trained, scale, kind, *_ = binarizer(weight)
     torch.testing.assert_close(trained, BF.expected_sign(binarizer.logits))
     assert kind == "real"
     assert not binarizer.gives_signs
     binarizer.eval()
-    codes, deployed, kind, _ = binarizer(weight)
+    codes, deployed, kind, *_ = binarizer(weight)
     assert torch.equal(codes, BF.sign(binarizer.logits[1] - binarizer.logits[0]))
     assert kind == "sign"
     assert binarizer.gives_signs
