@@ -29,7 +29,8 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt scikit-build-core cmake ninja
+	# What builds the kernels, and onedl-mmdetection, which comes as source and needs a newer setuptools than Python brings.
+	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt scikit-build-core cmake ninja setuptools
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation --editable '.[$(EXTRAS)]'
 	touch $@
 
