@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import bnnapps
 from bnnapps.binarize import Rule, layer_types
 from bnnapps.methods import get_method, methods
+from bnnapps.nn import Lookup
 
 
 class Tokens(nn.Module):
@@ -67,6 +68,12 @@ class Sequences(nn.Module):
         _, last = self.gru(x.transpose(0, 1))
         joined: Tensor = self.join(self.cell(last[0], last[0].flip(1)), bags.mean(1))
         return joined
+
+
+def _lookups() -> nn.Module:
+    return nn.Sequential(
+        nn.LayerNorm(6), nn.Hardtanh(), Lookup(6, 8, 3, "learned"), Lookup(8, 6, 2), Lookup(6, 2, 3, "tree")
+    )
 
 
 def _upsampling() -> nn.Module:
@@ -179,6 +186,7 @@ ZOO: dict[str, Zoo] = {
     "upsampling": Zoo(
         _upsampling, lambda: torch.randn(2, 4, 4, 5), ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
     ),
+    "lookups": Zoo(_lookups, lambda: torch.randn(5, 6), ("lookup",)),
     "bert": Zoo(_bert, _bert_inputs, ("embedding", "linear", "hf.SelfAttention", "gelu"), without=("linear",)),
 }
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bnnapps.errors import BnnappsError
 from bnnapps.nn.layers.aggregation import Aggregation
+from bnnapps.nn.layers.lookup import Lookup
 from bnnapps.nn.layers.matmul import Matmul
 from bnnapps.nn.layers.nonlinearity import Rectifier, Squash
 
@@ -132,6 +133,7 @@ def _register_rows() -> None:
     register_sample("squash", lambda s: Sample(Squash(), (_tokens(s),)))
     register_sample("rectifier", lambda s: Sample(Rectifier(), (_tokens(s),)))
     register_sample("aggregation", lambda s: Sample(Aggregation(), (_tokens(s),)))
+    register_sample("lookup", lambda s: Sample(Lookup(s.width, s.width, 4), (torch.randn(s.batch, s.width),)))
     register_sample("matmul", lambda s: Sample(Matmul(), (_tokens(s), _tokens(s).transpose(1, 2).contiguous())))
     for name in ("RNN", "LSTM", "GRU"):
         layer: Any = getattr(nn, name)

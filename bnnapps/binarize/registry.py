@@ -26,6 +26,7 @@ from bnnapps.nn.layers import (
     BinaryHFConv1D,
     BinaryHFSelfAttention,
     BinaryLinear,
+    BinaryLookup,
     BinaryLSTM,
     BinaryLSTMCell,
     BinaryMatmul,
@@ -36,6 +37,7 @@ from bnnapps.nn.layers import (
     BinaryRNNCell,
     BinaryShiftedWindowAttention,
     BinaryTimmAttention,
+    Lookup,
 )
 from bnnapps.nn.layers.aggregation import is_pyg_aggregation
 from bnnapps.nn.layers.base import Twin
@@ -58,6 +60,7 @@ from bnnapps.nn.spec import (
     ConvSpec,
     EmbeddingSpec,
     LinearSpec,
+    LookupSpec,
     MatmulSpec,
     NonlinearitySpec,
     Spec,
@@ -346,6 +349,16 @@ def _register() -> None:
             slot="matmul",
             matches=_computes_as(Matmul),
             describes="bnnapps.nn.Matmul: a product of two activations in a model of your own",
+        )
+    )
+    register_layer_type(
+        LayerType(
+            key="lookup",
+            twin=BinaryLookup,
+            spec=LookupSpec,
+            slot="lookup",
+            matches=_computes_as(Lookup),
+            describes="bnnapps.nn.Lookup: tables of a few inputs in a model of your own; one entry of each is read",
         )
     )
 

@@ -15,6 +15,7 @@ from bnnapps.nn.spec import (
     BlockSpec,
     EmbeddingSpec,
     LinearSpec,
+    LookupSpec,
     MatmulSpec,
     NonlinearitySpec,
     Spec,
@@ -64,6 +65,8 @@ def describe(spec: Spec) -> str:
         return _POOLS[spec.pool]
     if isinstance(spec, BlockSpec):
         return _block(spec)
+    if isinstance(spec, LookupSpec):
+        return f"tables, {_weight(spec.weight)}" + (f" · spectral {spec.spectral:g}" if spec.spectral else "")
     if isinstance(spec, MatmulSpec):
         return f"left {_activation(spec.left)}, right {_activation(spec.right)}"
     if isinstance(spec, EmbeddingSpec):

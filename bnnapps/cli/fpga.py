@@ -18,7 +18,11 @@ from bnnapps.errors import UsageError
 
 def fpga(
     model: Annotated[
-        Path | None, typer.Argument(metavar="RUN|MODEL.onnx", help="The folder of a finished run, or a packed file.")
+        Path | None,
+        typer.Argument(
+            metavar="RUN|MODEL.onnx",
+            help="The folder of a finished run, a packed file, or a file of truth tables (.json).",
+        ),
     ] = None,
     target: Annotated[
         str, typer.Option("--target", help="ecp5-25k, ecp5-45k, ecp5-85k, xilinx7, ice40 or gowin.")
@@ -38,6 +42,11 @@ def fpga(
     ] = None,
     scores: Annotated[bool, typer.Option("--scores/--no-scores", help="Hand out all sums beside the class.")] = True,
     out: Annotated[Path | None, typer.Option("--out", help="By default RUN/fpga/TARGET, or MODEL-TARGET.")] = None,
+    style: Annotated[
+        str,
+        typer.Option("--style", help="folded, or parallel: one inference a cycle. By default what the network has."),
+    ] = "auto",
+    levels: Annotated[int, typer.Option("--levels", help="Of logic between registers, in a parallel design.")] = 2,
     seed: Annotated[int, typer.Option("--seed", help="Of stalls, random inputs and the placement.")] = 1,
     begin: Annotated[
         str | None, typer.Option("--from", metavar="STEP", help="Do this step and later ones again.")
@@ -55,9 +64,9 @@ def fpga(
         raise UsageError("give the folder of a finished run or a packed file, or --list-steps")
     importlib.import_module("bnnapps.export").require_packages()
     options = importlib.import_module("bnnapps.export.fpga.flow").Options(
-        target, fps, mhz, folding, luts, brams, vectors, None if not sim else tuple(sim), scores, seed
+        target, fps, mhz, folding, luts, brams, vectors, None if not sim else tuple(sim), scores, seed, style, levels
     )
-    where = _folder(model, target) if out is None else out
+    where = _folder(model, target, style) if out is None else out
     where.mkdir(parents=True, exist_ok=True)
     console = LoggedConsole(where / "log.txt", as_json, True)
     with Status("", console=Console(stderr=True)) as status:
@@ -73,5 +82,6 @@ def fpga(
         console.print(f"Report: {where / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def _folder(model: Path, target: str) -> Path:
-    return model / "fpga" / target if model.is_dir() else model.with_name(f"{model.stem}-{target}")
+def _folder(model: Path, target: str, style: str) -> Path:
+    name = f"{target}-parallel" if style == "parallel" else target
+    return model / "fpga" / name if model.is_dir() else model.with_name(f"{model.stem}-{name}")

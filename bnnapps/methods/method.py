@@ -14,7 +14,7 @@ from bnnapps.nn.spec import Spec
 if TYPE_CHECKING:
     from bnnapps.binarize.rules import Rule
 
-Slot = Literal["linear", "conv", "embedding", "attention", "nonlinearity", "block", "matmul", "aggregation"]
+Slot = Literal["linear", "conv", "embedding", "attention", "nonlinearity", "block", "matmul", "aggregation", "lookup"]
 """The kinds of layer that a method may describe."""
 
 

@@ -90,6 +90,15 @@ def graph(method: str, nonlinearity: bool = False, binary_embedding: bool = Fals
     return rules
 
 
+def tables(method: str) -> Targets:
+    """Every layer of lookup tables; nothing else."""
+
+    def rules(model: nn.Module) -> list[Rule]:
+        return [Rule(types=["lookup"], use=method)]
+
+    return rules
+
+
 def encoder(method: str, unsigned_ffn: bool = False, nonlinearity: bool = False) -> Targets:
     """Word embeddings, linear layers and self-attention of a transformer encoder.
 

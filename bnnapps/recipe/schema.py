@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from bnnapps.validation import Record
+from bnnapps.validation import Options, Record
 
 
 class BinarizeConfig(Record):
@@ -118,7 +118,7 @@ class LossConfig(Record):
     """Fraction of the training at which the term begins to count."""
     stop: float = Field(default=1.0, ge=0, le=1)
     """Fraction of the training at which it stops."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Of the loss itself, such as `label_smoothing: 0.1` of `task`."""
 
 

@@ -47,7 +47,7 @@ def estimate_layer(layer: Compute, fold: Fold, device: Device) -> Estimate:
     tree = values * (layer.bits + 2.0 if layer.bits == EIGHT_BITS else 4.5)
     logic = fold.pe * (product + tree + 2.2 * width + 4)
     steps, groups = layer.terms // fold.simd, layer.outputs // fold.pe
-    control = 170.0 if isinstance(layer, Conv) else 70.0
+    control = 410.0 if isinstance(layer, Conv) else 70.0
     parts = [memory(fold.pe * fold.simd, steps * groups, device), memory(fold.pe * width, groups, device)]
     word = fold.simd * layer.bits
     if isinstance(layer, Conv):

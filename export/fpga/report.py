@@ -12,24 +12,34 @@ from rich.table import Table
 from bnnapps.export.fpga.devices import Device
 from bnnapps.export.fpga.generate import Design
 from bnnapps.export.fpga.layers import Conv, Layer, Network, Pool
+from bnnapps.export.fpga.parallel.generate import PINS
+from bnnapps.export.fpga.source import Source
 
 if TYPE_CHECKING:
     from bnnapps.export.fpga.flow import Options
-    from bnnapps.export.fpga.source import Source
+    from bnnapps.export.fpga.parallel.source import ParallelSource
 
 SIMULATED, CELLS, ROUTED, ESTIMATE, PREDICTED = "simulated", "synthesised cells", "post-route", "estimate", "predicted"
 
 
 def make_report(
-    source: Source, design: Design, device: Device, options: Options, found: dict[str, Any], tools: dict[str, str]
+    source: Source | ParallelSource,
+    design: Design,
+    device: Device,
+    options: Options,
+    found: dict[str, Any],
+    tools: dict[str, str],
+    rows: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Everything that the steps found.
 
     A number is `{"value", "kind"}`; kinds are simulated, synthesised cells, post-route, estimate and predicted.
+    `rows` are those of a parallel design's parts; a folded one's are made here.
     """
     routed, simulated, cells = found.get("route"), found["simulate"], found["synthesize"]["total"]
     mhz = options.mhz if routed is None else routed["mhz"]
     clock = "an assumed clock: the open tools do not time this target" if routed is None else "the routed clock"
+    bits = source.network.input.bits if isinstance(source, Source) else source.network.input_bits
     rate = ESTIMATE if routed is None else f"{SIMULATED} cycles at the post-route clock"
     totals: dict[str, Any] = {
         "cycles an inference": _number(simulated["interval"], SIMULATED),
@@ -61,13 +71,24 @@ def make_report(
         },
         "agreement": found["read"],
         "totals": totals,
-        "layers": _rows(source.network, found),
+        "layers": _rows(source.network, found) if isinstance(source, Source) else rows,
         "simulations": simulated["runs"],
         "tools": tools,
         "used": _used(found),
-        "input": {"bits a beat": design.beat_bits, "beats": design.beats, "codes of": source.network.input.bits},
+        "input": {"bits a beat": design.beat_bits, "beats": design.beats, "codes of": bits},
+        "loader": _loader(device, design) if rows is not None else None,
         "power": "not measured: no open tool estimates it",
     }
+
+
+def _loader(device: Device, design: Design) -> str:
+    """What a reader of a parallel design's figures has to know of its input."""
+    if not device.route:
+        return "The design takes a whole input at once, in every cycle."
+    return (
+        f"The design takes a whole input at once, in every cycle; no part has pins for that, so it is routed behind a "
+        f"register that {-(-design.beat_bits // PINS)} beats of {PINS} bits fill, whose registers are not counted here."
+    )
 
 
 def _number(value: Any, kind: str) -> dict[str, Any]:

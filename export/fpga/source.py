@@ -55,6 +55,39 @@ class Source:
         return input_codes(self.chain, self.front, self.inputs)
 
 
+def open_any(path: Path, vectors: int | None, style: str, console: Console, seed: int = 0) -> Any:
+    """What a flow of that style reads: a `Source`, or a `ParallelSource`.
+
+    A run whose network has lookup tables, and a file of truth tables (.json), have a parallel form alone.
+
+    Args:
+        path: a folder of a finished run, a packed ONNX file, or a file of truth tables.
+        vectors: as in `open_source`.
+        style: auto, folded or parallel.
+        console: for what is done on the way.
+        seed: of random inputs.
+
+    """
+    parallel = importlib.import_module("bnnapps.export.fpga.parallel.source")
+    tables = importlib.import_module("bnnapps.export.fpga.luts.read")
+    if path.is_dir():
+        task, model, folder = importlib.import_module("bnnapps.training.runner").open_run(path)
+        if tables.is_lookup_network(model):
+            _not_folded(path, style)
+            exported = importlib.import_module("bnnapps.training.exported")
+            return parallel.of_model(task, model, _name(folder), vectors, exported)
+    elif path.suffix == ".json":
+        _not_folded(path, style)
+        return parallel.of_tables(path, vectors, seed)
+    source = open_source(path, vectors, console, seed)
+    return parallel.of_source(source) if style == "parallel" else source
+
+
+def _not_folded(path: Path, style: str) -> None:
+    if style == "folded":
+        raise UsageError(f"'{path}' is a network of lookup tables, which has no folded form: drop --style")
+
+
 def open_source(path: Path, vectors: int | None, console: Console, seed: int = 0) -> Source:
     """Read a run folder, whose packed file is exported if it is missing, or a packed file.
 
@@ -91,10 +124,7 @@ def _of_run(path: Path, vectors: int | None, console: Console) -> Source:
     if not file.is_file():
         runner.export_model(task, model, folder, "packed", console)
     network, chain, front = read_network(_packed(file), str(file))
-    name = (
-        json.loads((folder.root / "recipe.json").read_text())["name"] if (folder.root / "recipe.json").is_file() else ""
-    )
-    network = _renamed(network, name or folder.root.resolve().name)
+    network = _renamed(network, _name(folder))
     task.prepare()
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -110,6 +140,12 @@ def _of_run(path: Path, vectors: int | None, console: Console) -> Source:
     x = torch.cat([one for one, _ in seen]).float().numpy()[:vectors]
     y = torch.cat([one for _, one in seen]).float().numpy()[:vectors]
     return Source(network, chain, front, x, y, "torch", "the dev set of the run", metrics)
+
+
+def _name(folder: Any) -> str:
+    file = folder.root / "recipe.json"
+    name = json.loads(file.read_text())["name"] if file.is_file() else ""
+    return str(name or folder.root.resolve().name)
 
 
 def _renamed(network: Network, name: str) -> Network:

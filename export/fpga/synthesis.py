@@ -23,7 +23,7 @@ class Cells:
     """Cells after synthesis, before placement packs them.
 
     Attributes:
-        luts: lookup tables; carry chains count as the two lookup tables that they take on ECP5.
+        luts: lookup tables; carry chains count as the two lookup tables that they take on ECP5, the one on Gowin.
         carries: carry cells.
         ffs: registers.
         brams: block memories; half ones count as halves.
@@ -87,22 +87,22 @@ def count_cells(cells: Mapping[str, Any]) -> tuple[Cells, dict[str, Cells]]:
     return summed(everything), {name: summed(found) for name, found in kinds.items()}
 
 
+_GOWIN_MEMORIES = ("SP", "SPX9", "SDPB", "SDPX9B", "DPB", "DPX9B", "pROM", "pROMX9")
+
+
 def summed(kinds: Mapping[str, int]) -> Cells:
     """Cells of any of the families by what they are."""
 
     def count(*starts: str) -> int:
         return sum(n for kind, n in kinds.items() if kind.startswith(starts))
 
-    carries = count("CCU2C", "CARRY4", "SB_CARRY", "ALU")
+    gowin = sum(kinds.get(kind, 0) for kind in _GOWIN_MEMORIES)
+    adders = kinds.get("ALU", 0)  # of Gowin, each in place of a lookup table
     return Cells(
-        luts=count("LUT", "SB_LUT", "INV") + 2 * count("CCU2C"),
-        carries=carries,
+        luts=count("LUT", "SB_LUT", "INV") + 2 * count("CCU2C") + adders,
+        carries=count("CCU2C", "CARRY4", "SB_CARRY") + adders,
         ffs=count("TRELLIS_FF", "FDRE", "FDSE", "FDCE", "FDPE", "SB_DFF", "DFF"),
-        brams=count("DP16KD", "PDPW16KD", "RAMB36", "SB_RAM40", "SDP", "DP", "pROM")
-        - count("DPR")
-        + 0.5 * count("RAMB18")
-        if not count("DP16KD")
-        else count("DP16KD", "PDPW16KD"),
+        brams=count("DP16KD", "PDPW16KD", "RAMB36", "SB_RAM40") + gowin + 0.5 * count("RAMB18"),
         lut_rams=count("TRELLIS_DPR", "RAM32", "RAM64", "RAM128", "RAM16"),
         dsps=count("MULT18", "DSP48", "SB_MAC16", "MULT9"),
     )

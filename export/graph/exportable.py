@@ -26,15 +26,7 @@ def check_exportable(model: nn.Module) -> list[str]:
 
     Only the model is read: whether PyTorch's exporter knows every operator shows when the model is traced.
     """
-    return [*_refused(model), *_wrappers(model), *_dtypes(model), *_layers(model)]
-
-
-def _refused(model: nn.Module) -> Iterator[str]:
-    """What a module says of itself in its attribute `no_onnx_form`."""
-    for name, module in model.named_modules():
-        reason = getattr(module, "no_onnx_form", None)
-        if isinstance(reason, str):
-            yield f"{f'layer {name!r}' if name else 'the model'} has no ONNX form: {reason}"
+    return [*_wrappers(model), *_dtypes(model), *_layers(model)]
 
 
 def _wrappers(model: nn.Module) -> Iterator[str]:

@@ -15,6 +15,7 @@ from bnnapps.export.detectors.suppression import Suppression
 from bnnapps.export.graph.attention import deployed_attention, projection_weights
 from bnnapps.export.graph.front import MarkedFront
 from bnnapps.export.graph.layers import DeployedConv, DeployedEmbedding, deployed_linear, matrix_of
+from bnnapps.export.graph.lookup import DeployedLookup
 from bnnapps.export.graph.product import Product
 from bnnapps.export.graph.quantizer import Quantizer
 from bnnapps.export.graph.transposed import DeployedConvTranspose
@@ -35,6 +36,7 @@ from bnnapps.nn.layers import (
     BinaryHFSelfAttention,
     BinaryLayer,
     BinaryLinear,
+    BinaryLookup,
     BinaryMultiheadAttention,
     BinaryPyGLinear,
     BinaryShiftedWindowAttention,
@@ -64,6 +66,7 @@ KINDS: dict[type[BinaryLayer[Any]], str] = {
     BinaryShiftedWindowAttention: "torchvision.ShiftedWindowAttention",
     ReplacedNonlinearity: "nonlinearity",
     BinaryAggregation: "aggregation",
+    BinaryLookup: "lookup",
     ResidualBlock: "residual_block",
     BinaryConvUnit: "conv_unit",
 }
@@ -174,6 +177,8 @@ def deployed_layer(name: str, layer: BinaryLayer[Any]) -> nn.Module:
         return DeployedConvTranspose(name, layer)
     if isinstance(layer, BinaryEmbedding):
         return DeployedEmbedding(layer)
+    if isinstance(layer, BinaryLookup):
+        return DeployedLookup(layer)
     if isinstance(layer, _ATTENTION):
         layer.add_module(PARTS, deployed_attention(name, layer))
     return layer

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bnnapps.recipe.schema import Recipe
-from bnnapps.validation import Record
+from bnnapps.validation import Options, Record
 
 Source = Literal["digits", "textures", "cifar10", "cifar100", "npz", "folder"]
 Augment = Literal["none", "crop", "flip_crop", "imagenet"]
@@ -97,7 +97,7 @@ class ImageModel(Record):
     """A model of timm, such as resnet18."""
     pretrained: bool = False
     """Start from the weights that torchvision or timm publish (a download, unless they are cached)."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Further arguments of the model's function."""
     checkpoint: str | None = None
     """A file of weights to start from: a state_dict, or a checkpoint that has one."""

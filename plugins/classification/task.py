@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bnnapps.errors import RecipeError, UsageError
 from bnnapps.losses import LossHub, get_loss
+from bnnapps.nn import Thermometer, fit_thermometers
 from bnnapps.plugins.classification.augment import Normalize
 from bnnapps.plugins.classification.config import ImageData, ImageModel
 from bnnapps.plugins.classification.data import Prepared, prepare_images
@@ -28,6 +29,8 @@ from bnnapps.training.task import Section
 from bnnapps.validation import validated
 
 _EXAMPLES = 4
+_PLACED = 10_000
+"""Thresholds of thermometers are placed by at most so many training images."""
 _REPORTED = 2000
 """The pictures of the report are made of at most so many dev images."""
 
@@ -114,8 +117,15 @@ class ClassificationTask(ShapedTask):
         model = build_shape(shape, self.settings.pretrained)
         if self.settings.checkpoint is not None:
             load_weights(model, self.settings.checkpoint)
+        if any(isinstance(module, Thermometer) for module in model.modules()):
+            fit_thermometers(model, self._sample())
         check_size(model, shape, self.example_inputs()[:1])
         return labelled(model, shape)
+
+    def _sample(self) -> Tensor:
+        """Training images, as the network sees them, that thresholds are placed by."""
+        part = drawn(self.prepared.splits.train, _PLACED, self.recipe.seed)
+        return torch.cat([batch["images"] for batch in self._loader(part, self.data, train=False)])
 
     def build_shape(self, shape: Any) -> nn.Module:
         """A float network of that shape, with random weights."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,16 @@ from fpga_cases import codes, convolutional, folding, perceptron
 
 from bnnapps.errors import ExportError, UsageError
 from bnnapps.export.fpga.folding import interval
-from bnnapps.export.fpga.generate import Design, generate
+from bnnapps.export.fpga.generate import Design, generate, library
 from bnnapps.export.fpga.golden import classes, sums
 from bnnapps.export.fpga.layers import Network
 from bnnapps.export.fpga.memory import hexadecimal, number_rows, starts, weight_rows
 from bnnapps.export.fpga.simulate.run import Simulated, available, simulate
 from bnnapps.export.fpga.simulate.vectors import make_vectors
+from bnnapps.export.fpga.tools.found import verilator
 
-HERE = available()
-icarus = pytest.mark.skipif("icarus" not in HERE, reason="Icarus Verilog is not installed")
-cxxrtl = pytest.mark.skipif("cxxrtl" not in HERE, reason="pyosys or a C++ compiler is not installed")
+# Icarus alone does not come from PyPI.
+icarus = pytest.mark.skipif("icarus" not in available(), reason="Icarus Verilog is not installed")
 
 
 def run(simulator: str, network: Network, pairs: Any, folder: Path, count: int, scores: bool = True) -> list[Simulated]:
@@ -71,12 +73,27 @@ def test_convolutions(geometry: dict[str, Any], pairs: Any, tmp_path: Path) -> N
 @pytest.mark.parametrize("simulator", ["cxxrtl", "verilator"])
 def test_compiled_simulations_agree(simulator: str, tmp_path: Path) -> None:
     """Pixels of 8 bits, padding, a pool and a dense layer in one; without the sums."""
-    if simulator not in HERE:
-        pytest.skip(f"{simulator} or a C++ compiler is not installed")
-    run(simulator, convolutional(5, bits=8, pads=(1, 1, 1, 1)), ((3, 4), (1, 3)), tmp_path, 16, scores=False)
+    run(simulator, convolutional(5, 8, (5, 6), pads=(1, 1, 1, 1)), ((3, 4), (1, 3)), tmp_path, 16, scores=False)
 
 
-@cxxrtl
+@pytest.mark.parametrize("case", [*DENSE, *GEOMETRIES])
+def test_verilator_warns_of_nothing(case: Any, tmp_path: Path) -> None:
+    """The library and the generated top, with all warnings but the one that wants a file for each module."""
+    shapes = isinstance(case, dict)
+    network = convolutional(1, **case) if shapes else perceptron(ranked=case[0][0] == 6)
+    pairs = ((6, 4), (3, 6)) if shapes else case
+    design = generate(network, folding(network, *pairs), scores=shapes)
+    for name, text in design.files.items():
+        (tmp_path / name).write_text(text)
+    found = verilator()
+    assert found is not None
+    command = [found[0], "--lint-only", "-Wall", "-Wno-DECLFILENAME", "--language", "1364-2005", "--top-module", "top"]
+    environment = os.environ | {"VERILATOR_ROOT": str(found[1])}
+    files = [*library(design), "top.v"]
+    run = subprocess.run([*command, *files], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 def test_a_wrong_bit_is_found(tmp_path: Path) -> None:
     network = perceptron(sizes=(8, 4, 3))
     fold = folding(network, (2, 4), (1, 4))
@@ -100,13 +117,11 @@ def test_a_design_that_is_stuck_ends(tmp_path: Path) -> None:
 
 
 def test_a_tool_that_fails_is_quoted(tmp_path: Path) -> None:
-    if not HERE:
-        pytest.skip("no simulator is installed")
     network = perceptron(sizes=(8, 4, 3))
     design = generate(network, folding(network, (2, 4), (1, 4)))
     broken = Design(**vars(design) | {"files": design.files | {"top.v": "module top(; endmodule"}})
     with pytest.raises(ExportError, match=r"failed with exit code|ended with signal"):
-        simulate(HERE[0], broken, make_vectors(network, design, codes(network, 4)), tmp_path)
+        simulate("cxxrtl", broken, make_vectors(network, design, codes(network, 4)), tmp_path)
 
 
 def test_bad_requests(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from zoo import CASES, METHODS, ZOO, binarize, binary, build, covered, example_i
 import bnnapps
 from bnnapps.binarize import Plan
 from bnnapps.methods import get_method, methods
-from bnnapps.nn import BinaryConv2d, BinaryEmbedding, BinaryLayer, BinaryLinear, WeightBinarizer
+from bnnapps.nn import BinaryConv2d, BinaryEmbedding, BinaryLayer, BinaryLinear, BinaryLookup, WeightBinarizer
 
 by_case = pytest.mark.parametrize(("method", "model"), CASES)
 WITH_PARAMETERS = [c for c in CASES if any(".binary." in f".{n}" for n in binary(*c, calibrated=False).state_dict())]
@@ -228,8 +228,13 @@ def test_an_optimizer_made_before_still_steps_the_weights(method: str, model: st
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_binary_layer_learns_what_another_one_computes(method: str) -> None:
-    spec = get_method(method).layers["linear"]
-    teacher, student = (BinaryLinear(16, 8, spec=spec) for _ in range(2))  # type: ignore[arg-type]
+    layers: Any = get_method(method).layers
+    teacher, student = (
+        BinaryLinear(16, 8, spec=layers["linear"])
+        if "linear" in layers
+        else BinaryLookup(16, 8, 2, "tree", spec=layers["lookup"])
+        for _ in range(2)
+    )
     x = torch.randn(256, 16)
     target = teacher(x).detach()
     optimizer = torch.optim.Adam(student.parameters(), lr=0.02)

@@ -22,6 +22,7 @@ from bnnapps.nn.spec import (
     ConvSpec,
     EmbeddingSpec,
     LinearSpec,
+    LookupSpec,
     MatmulSpec,
     NonlinearitySpec,
 )
@@ -29,6 +30,11 @@ from bnnapps.nn.spec import (
 # method, slot, dotted field, published value
 COMPOSITION: list[tuple[str, str, str, Any]] = [
     ("bigcn", "linear", "weight.scale_gradient", "full"),
+    ("dwn", "lookup", "neighbours", "inverse"),
+    ("dwn", "lookup", "weight.estimator.name", "identity"),
+    ("dwn", "lookup", "weight.scale", "none"),
+    ("dwn", "lookup", "weight.constraint", "clip"),
+    ("dwn", "lookup", "weight.constraint_limit", 1.0),
     ("bipointnet", "linear", "weight.transform", "centre"),
     ("bipointnet", "linear", "weight.over", "layer"),
     ("bipointnet", "linear", "weight.scale", "none"),
@@ -202,6 +208,7 @@ SLOT_RECORDS = {
     "matmul": MatmulSpec,
     "block": BlockSpec,
     "aggregation": AggregationSpec,
+    "lookup": LookupSpec,
 }
 by_method = pytest.mark.parametrize("method", methods(), ids=lambda m: m.name)
 
@@ -209,7 +216,9 @@ by_method = pytest.mark.parametrize("method", methods(), ids=lambda m: m.name)
 @by_method
 def test_every_method_has_a_source_and_records_of_the_right_kind(method: Any) -> None:
     assert method.title
-    assert any(year in method.reference for year in ("2015", "2016", "2018", "2019", "2020", "2021", "2022", "2023"))
+    assert any(
+        year in method.reference for year in ("2015", "2016", "2018", "2019", "2020", "2021", "2022", "2023", "2024")
+    )
     assert method.training
     assert get_method(method.name) is method
     assert method.layers

@@ -17,7 +17,7 @@ from bnnapps.models import ModelEntry, build, get_model, models, register_model
 from bnnapps.nn import BinaryConv2d, BinaryLayer
 
 NAMES = [entry.name for entry in models()]
-SMALL_IMAGES = {"vgg_small": 8, "tfc": 8, "sfc": 8, "lfc": 8, "cnv": 32, "cnv_n": 32, "cnv_mu": 32}
+SMALL_IMAGES = {"vgg_small": 8, "tfc": 8, "sfc": 8, "lfc": 8, "dwn": 8, "cnv": 32, "cnv_n": 32, "cnv_mu": 32}
 by_name = pytest.mark.parametrize("name", NAMES)
 
 

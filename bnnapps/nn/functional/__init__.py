@@ -13,6 +13,17 @@ from bnnapps.nn.functional.elastic import (
 from bnnapps.nn.functional.fourier import fourier_derivative, fourier_terms, noise_weight, sign_fourier
 from bnnapps.nn.functional.lean import keep_integers, keep_shape
 from bnnapps.nn.functional.linear import multiplies_bytes, scaled_linear
+from bnnapps.nn.functional.lookup import (
+    Neighbours,
+    addresses,
+    chosen,
+    entries_at,
+    finite_differences,
+    interpolated,
+    looked_up,
+    spectral_norm,
+    spectrum,
+)
 from bnnapps.nn.functional.masked import drop_scores, dropout, relu, saved_as_made
 from bnnapps.nn.functional.on_bits import (
     Compared,
@@ -64,11 +75,14 @@ from bnnapps.nn.functional.weights import (
 
 __all__ = [
     "Compared",
+    "Neighbours",
     "PackedBits",
     "SearchStart",
+    "addresses",
     "aggregate",
     "carrier",
     "centre",
+    "chosen",
     "clipped_uniform",
     "conv_codes",
     "conv_of_bits",
@@ -80,10 +94,13 @@ __all__ = [
     "ede_derivative",
     "ede_schedule",
     "elastic_sign",
+    "entries_at",
     "expected_sign",
+    "finite_differences",
     "fourier_derivative",
     "fourier_terms",
     "initial_scale",
+    "interpolated",
     "keep_integers",
     "keep_shape",
     "laplace_quantile",
@@ -91,6 +108,7 @@ __all__ = [
     "learned_step",
     "linear_codes",
     "linear_of_bits",
+    "looked_up",
     "mean_abs",
     "median_of_max",
     "medians_of_max",
@@ -122,6 +140,8 @@ __all__ = [
     "sign_lpb",
     "sign_polynomial",
     "sign_swish",
+    "spectral_norm",
+    "spectrum",
     "split_ternary",
     "standardize",
     "standardize_samples",

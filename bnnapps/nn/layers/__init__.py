@@ -10,6 +10,7 @@ from bnnapps.nn.layers.embedding_bag import BinaryEmbeddingBag
 from bnnapps.nn.layers.hf_attention import BinaryHFSelfAttention
 from bnnapps.nn.layers.hf_conv1d import BinaryHFConv1D
 from bnnapps.nn.layers.linear import BinaryLinear
+from bnnapps.nn.layers.lookup import BinaryLookup, Lookup
 from bnnapps.nn.layers.matmul import BinaryMatmul, Matmul
 from bnnapps.nn.layers.multihead_attention import BinaryMultiheadAttention
 from bnnapps.nn.layers.nonlinearity import Rectifier, ReplacedNonlinearity, Squash
@@ -41,6 +42,7 @@ __all__ = [
     "BinaryLSTMCell",
     "BinaryLayer",
     "BinaryLinear",
+    "BinaryLookup",
     "BinaryMatmul",
     "BinaryMultiheadAttention",
     "BinaryPyGAggregation",
@@ -49,6 +51,7 @@ __all__ = [
     "BinaryRNNCell",
     "BinaryShiftedWindowAttention",
     "BinaryTimmAttention",
+    "Lookup",
     "Matmul",
     "Parts",
     "Rectifier",

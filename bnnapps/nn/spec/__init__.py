@@ -16,6 +16,7 @@ from bnnapps.nn.spec.layers import (
     MatmulSpec,
     NonlinearitySpec,
 )
+from bnnapps.nn.spec.lookup import LookupSpec
 from bnnapps.nn.spec.override import accepts, activation_paths, override
 from bnnapps.nn.spec.parts import ActivationSpec, EstimatorName, EstimatorSpec, OutputSpec, WeightSpec
 
@@ -29,6 +30,7 @@ __all__ = [
     "EstimatorName",
     "EstimatorSpec",
     "LinearSpec",
+    "LookupSpec",
     "MatmulSpec",
     "NonlinearityName",
     "NonlinearitySpec",

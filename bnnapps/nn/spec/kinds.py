@@ -12,7 +12,16 @@ from bnnapps.nn.spec.layers import (
     MatmulSpec,
     NonlinearitySpec,
 )
+from bnnapps.nn.spec.lookup import LookupSpec
 
 Spec = (
-    LinearSpec | ConvSpec | EmbeddingSpec | AttentionSpec | NonlinearitySpec | MatmulSpec | BlockSpec | AggregationSpec
+    LinearSpec
+    | ConvSpec
+    | EmbeddingSpec
+    | AttentionSpec
+    | NonlinearitySpec
+    | MatmulSpec
+    | BlockSpec
+    | AggregationSpec
+    | LookupSpec
 )

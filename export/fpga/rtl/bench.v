@@ -1,18 +1,23 @@
-// Test bench: streams vectors in, compares every result, and stalls both sides at random where STALL is 1.
+// Test bench: streams vectors in, compares every result, and stalls both sides at random after +STALL=1.
 `timescale 1ns/1ps
 module bench;
-  parameter BW = 64, BEATS = 1, RW = 74, V = 200, STALL = 0, SEED = 1, LIMIT = 100000000;
+  parameter BW = 64, BEATS = 1, RW = 74, MOST = 200;
   reg clk = 0, rst = 1;
   always #5 clk = ~clk;
-  reg [BW-1:0] stimulus [0:V*BEATS-1];
-  reg [RW-1:0] golden [0:V-1];
+  reg [BW-1:0] stimulus [0:MOST*BEATS-1];
+  reg [RW-1:0] golden [0:MOST-1];
   reg s_valid = 0, m_ready = 0;
   reg [BW-1:0] s_data = 0;
   wire s_ready, m_valid;
   wire [RW-1:0] result;
   `RESULT
-  integer i = 0, o = 0, wrong = 0, cycle = 0, begun = -1, first = -1, final = -1, middle = -1, seed = SEED;
+  integer i = 0, o = 0, wrong = 0, cycle = 0, begun = -1, first = -1, final = -1, middle = -1;
+  integer V = MOST, STALL = 0, LIMIT = 100000000, seed = 1;
   initial begin
+    if ($value$plusargs("V=%d", V)) begin end
+    if ($value$plusargs("STALL=%d", STALL)) begin end
+    if ($value$plusargs("SEED=%d", seed)) begin end
+    if ($value$plusargs("LIMIT=%d", LIMIT)) begin end
     $readmemh("stimulus.mem", stimulus);
     $readmemh("golden.mem", golden);
     repeat (4) @(posedge clk);

@@ -41,6 +41,10 @@ module bnn_conv #(
   localparam DEPTH = ROWS*WC;
   localparam AD = DEPTH > 1 ? $clog2(DEPTH) : 1;
   localparam RB = $clog2(ROWS + 1);
+  /* verilator lint_off WIDTHTRUNC */
+  localparam [AD-1:0] LAST_WORD = DEPTH - 1, LAST_COL = WC - 1, LAST_ROW = DEPTH - WC;
+  localparam [RB-1:0] FULL = ROWS;
+  /* verilator lint_on WIDTHTRUNC */
   localparam SF = KH*KW*CS;
   localparam DW = NF*SF > 1 ? $clog2(NF*SF) : 1;
   localparam PADDED = PL > 0 || PT > 0 || (OW-1)*SX + KW > W || (OH-1)*SY + KH > H;
@@ -54,16 +58,16 @@ module bnn_conv #(
   reg [AD-1:0] wp;
   reg [AD-1:0] wcol;
   reg [RB-1:0] rows;                 // whole rows that have not been let go
-  assign in_ready = rows != ROWS;
+  assign in_ready = rows != FULL;
   wire put = in_valid && in_ready;
-  wire row_in = put && wcol == WC - 1;
+  wire row_in = put && wcol == LAST_COL;
   always @(posedge clk) if (put) mem[wp] <= in_data;
   always @(posedge clk) begin
     if (rst) begin
       wp <= 0; wcol <= 0;
     end else if (put) begin
-      wp <= wp == DEPTH - 1 ? {AD{1'b0}} : wp + 1'b1;
-      wcol <= wcol == WC - 1 ? {AD{1'b0}} : wcol + 1'b1;
+      wp <= wp == LAST_WORD ? {AD{1'b0}} : wp + 1'b1;
+      wcol <= wcol == LAST_COL ? {AD{1'b0}} : wcol + 1'b1;
     end
   end
 
@@ -79,7 +83,11 @@ module bnn_conv #(
   wire signed [YB-1:0] next = oy == OH - 1 ? H : start + SY < 0 ? 0 : start + SY;
   wire [YB-1:0] needed = upto - from;
   wire [YB-1:0] dropped = next - from;
+  localparam [AD+1:0] AROUND = DEPTH;
   wire [AD+1:0] moved = {2'b00, base} + {1'b0, drop_words};
+  wire [AD-1:0] wrapped;
+  wire [1:0] unused_bits;
+  assign {unused_bits, wrapped} = moved >= AROUND ? moved - AROUND : moved;
 
   // reading: word of a position, column, row of the window, group, column, row of the result
   reg [$clog2(CS+1)-1:0] s;
@@ -113,7 +121,7 @@ module bnn_conv #(
       rows <= rows + {{(RB-1){1'b0}}, row_in} - (go && end_row ? drop : {RB{1'b0}});
       if (prepare != 0) prepare <= prepare - 1'b1;
       if (prepare == 2) begin
-        need <= needed > dropped ? needed : dropped; drop <= dropped;
+        need <= needed > dropped ? needed[RB-1:0] : dropped[RB-1:0]; drop <= dropped[RB-1:0];
       end
       if (prepare == 1) drop_words <= drop*WC;
       if (go) begin
@@ -126,7 +134,7 @@ module bnn_conv #(
         off <= off + 1'b1;
         if (end_x) begin
           ix <= ix0; off <= off0; iy <= iy + 1'b1;
-          if (!above) rowp <= rowp == DEPTH - WC ? {AD{1'b0}} : rowp + WC;
+          if (!above) rowp <= rowp == LAST_ROW ? {AD{1'b0}} : rowp + WC;
         end
         if (end_group) begin
           nf <= nf == NF - 1 ? 0 : nf + 1'b1;
@@ -142,8 +150,8 @@ module bnn_conv #(
           oy <= oy == OH - 1 ? 0 : oy + 1'b1;
           start <= oy == OH - 1 ? -PT : start + SY;
           iy <= oy == OH - 1 ? -PT : start + SY;
-          base <= moved >= DEPTH ? moved - DEPTH : moved;
-          rowp <= moved >= DEPTH ? moved - DEPTH : moved;
+          base <= wrapped;
+          rowp <= wrapped;
         end
       end
     end

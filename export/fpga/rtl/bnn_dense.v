@@ -25,6 +25,11 @@ module bnn_dense #(
   localparam SW = SF > 1 ? $clog2(SF) : 1;
   localparam NW = NF > 1 ? $clog2(NF) : 1;
   localparam DW = NF*SF > 1 ? $clog2(NF*SF) : 1;
+  /* verilator lint_off WIDTHTRUNC */
+  localparam [RW-1:0] LOWER_END = SF - 1, UPPER_END = 2*SF - 1;
+  localparam [SW-1:0] LAST_WORD = SF - 1;
+  localparam [NW-1:0] LAST_GROUP = NF - 1;
+  /* verilator lint_on WIDTHTRUNC */
   (* no_rw_check *)  // one half is written while the other one is read
   reg [SIMD*XB-1:0] mem [0:2*SF-1];
   reg [SIMD*XB-1:0] x;
@@ -33,11 +38,11 @@ module bnn_dense #(
   reg [RW-1:0] wp;
   assign in_ready = !full[1];
   wire put = in_valid && in_ready;
-  wire filled = put && (wp == SF - 1 || wp == 2*SF - 1);
+  wire filled = put && (wp == LOWER_END || wp == UPPER_END);
   always @(posedge clk) if (put) mem[wp] <= in_data;
   always @(posedge clk) begin
     if (rst) wp <= 0;
-    else if (put) wp <= wp == 2*SF - 1 ? {RW{1'b0}} : wp + 1'b1;
+    else if (put) wp <= wp == UPPER_END ? {RW{1'b0}} : wp + 1'b1;
   end
   // reading
   wire credit;
@@ -47,8 +52,8 @@ module bnn_dense #(
   reg [DW-1:0] waddr;
   reg upper;                          // which half is read
   wire first = sf == 0;
-  wire last = sf == SF - 1;
-  wire end_vector = last && nf == NF - 1;
+  wire last = sf == LAST_WORD;
+  wire end_vector = last && nf == LAST_GROUP;
   wire go = !first || (full != 0 && credit);
   always @(posedge clk) x <= mem[rp];
   always @(posedge clk) begin

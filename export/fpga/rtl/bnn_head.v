@@ -21,6 +21,9 @@ module bnn_head #(
   output wire [(SCORES ? N*AW : 1)-1:0] out_scores
 );
   localparam LOG = 3;
+  /* verilator lint_off WIDTHTRUNC */
+  localparam [CW-1:0] LAST = N - 1;
+  /* verilator lint_on WIDTHTRUNC */
   localparam FW = SCORES ? CW + N*AW : CW;
   wire credit;
   reg [CW-1:0] c0;
@@ -34,24 +37,24 @@ module bnn_head #(
   reg [AW-1:0] s1, s2, s3;
   always @(posedge clk) begin
     if (rst) c0 <= 0;
-    else if (take) c0 <= c0 == N - 1 ? {CW{1'b0}} : c0 + 1'b1;
+    else if (take) c0 <= c0 == LAST ? {CW{1'b0}} : c0 + 1'b1;
     v1 <= take && !rst; v2 <= v1 && !rst; v3 <= v2 && !rst;
     f1 <= first0; f2 <= f1; f3 <= f2;
-    l1 <= c0 == N - 1; l2 <= l1; l3 <= l2;
+    l1 <= c0 == LAST; l2 <= l1; l3 <= l2;
     c1 <= c0; c2 <= c1; c3 <= c2;
     s1 <= in_data; s2 <= s1; s3 <= s2;
   end
   generate
     if (RANKED) begin : ranked
-      localparam RW = $clog2(N*VALUES);
+      localparam RW = $clog2(N*VALUES) > AW ? $clog2(N*VALUES) : AW + 1;
       reg [KW-1:0] rmem [0:N*VALUES-1];
       initial $readmemh(RFILE, rmem);
       reg [RW-1:0] base, addr;
       reg [KW-1:0] r2, r3;
       always @(posedge clk) begin
         if (rst) base <= 0;
-        else if (take) base <= c0 == N - 1 ? {RW{1'b0}} : base + VALUES;
-        addr <= base + in_data;
+        else if (take) base <= c0 == LAST ? {RW{1'b0}} : base + VALUES;
+        addr <= base + {{(RW-AW){1'b0}}, in_data};
         r2 <= rmem[addr];
         r3 <= r2;
       end
@@ -82,6 +85,7 @@ module bnn_head #(
       assign found = {sums, which};
       assign out_scores = held[FW-1:CW];
     end else begin : class_only
+      wire [AW-1:0] unused = s3;
       assign found = which;
       assign out_scores = 1'b0;
     end

@@ -15,6 +15,7 @@ module bnn_tree #(
 );
   generate
     if (D == 0) begin : leaf
+      wire unused = clk;
       assign y = x;
     end else begin : node
       localparam L = N > (1 << (D-1)) ? (1 << (D-1)) : N;
@@ -52,7 +53,11 @@ module bnn_products #(
   genvar i;
   generate
     if (XB == 1) begin : bits
-      wire [4*G-1:0] same = ~(x ^ w) & {SIMD{1'b1}};
+      wire [4*G-1:0] same;
+      assign same[SIMD-1:0] = ~(x ^ w);
+      if (4*G > SIMD) begin : rest
+        assign same[4*G-1:SIMD] = 0;
+      end
       for (i = 0; i < G; i = i + 1) begin : four
         always @(posedge clk)
           leaf[i*3 +: 3] <= {2'b00, same[4*i]} + {2'b00, same[4*i+1]} + {2'b00, same[4*i+2]} + {2'b00, same[4*i+3]};
@@ -106,6 +111,9 @@ module bnn_mac #(
 );
   localparam RW = THRESH ? 1 : AW;
   localparam NW = NF > 1 ? $clog2(NF) : 1;
+  /* verilator lint_off WIDTHTRUNC */
+  localparam [NW-1:0] LAST_GROUP = NF - 1;
+  /* verilator lint_on WIDTHTRUNC */
   localparam G = XB == 1 ? (SIMD + 3) / 4 : SIMD;
   localparam LP = 1 + $clog2(G);             // stages of bnn_products
   localparam S = 2 + LP;                     // from issue to the accumulator's input
@@ -139,7 +147,7 @@ module bnn_mac #(
       always @(posedge clk) begin
         t <= tmem[nf];
         if (rst) nf <= 0;
-        else if (v[S-2] && l[S-2]) nf <= nf == NF - 1 ? {NW{1'b0}} : nf + 1'b1;
+        else if (v[S-2] && l[S-2]) nf <= nf == LAST_GROUP ? {NW{1'b0}} : nf + 1'b1;
       end
       assign start = t;
     end else begin : none
@@ -156,8 +164,11 @@ module bnn_mac #(
       // a word of zeros adds half of its products to a count of those that are +1
       wire [AW-1:0] add = XB == 1 && z[S-1] ? SIMD / 2 : part;
       always @(posedge clk) if (v[S-1]) acc <= (f[S-1] ? start[p*AW +: AW] : acc) + add;
-      if (THRESH) assign result[p] = ~acc[AW-1];
-      else assign result[p*AW +: AW] = acc;
+      if (THRESH) begin : sign
+        assign result[p] = ~acc[AW-1];
+      end else begin : sum
+        assign result[p*AW +: AW] = acc;
+      end
     end
   endgenerate
   reg done;

@@ -22,6 +22,10 @@ module bnn_pool #(
   localparam DEPTH = OW*CS;
   localparam AD = DEPTH > 1 ? $clog2(DEPTH) : 1;
   localparam LOG = 3;
+  /* verilator lint_off WIDTHTRUNC */
+  localparam [$clog2(OW+2)-1:0] COLS = OW;
+  localparam [$clog2(OH+2)-1:0] ROWS = OH;
+  /* verilator lint_on WIDTHTRUNC */
   (* no_rw_check *)  // see `forward`
   reg [B-1:0] mem [0:DEPTH-1];
   reg [$clog2(CS+1)-1:0] s;
@@ -39,7 +43,7 @@ module bnn_pool #(
   wire end_s = s == CS - 1;
   wire end_x = end_s && x == W - 1;
   wire end_y = end_x && y == H - 1;
-  wire whole = ox < OW && oy < OH;
+  wire whole = ox < COLS && oy < ROWS;
   wire first = kx == 0 && ky == 0;
   wire last = kx == KX - 1 && ky == KY - 1;
   always @(posedge clk) begin

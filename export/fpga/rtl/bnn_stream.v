@@ -64,6 +64,9 @@ module bnn_widen #(parameter A = 8, parameter R = 2) (
   output reg  [R*A-1:0] out_data
 );
   localparam CW = R > 1 ? $clog2(R) : 1;
+  /* verilator lint_off WIDTHTRUNC */
+  localparam [CW-1:0] LAST = R - 1;
+  /* verilator lint_on WIDTHTRUNC */
   reg [CW-1:0] n;
   assign in_ready = !out_valid || out_ready;
   always @(posedge clk) if (in_valid && in_ready) out_data <= {in_data, out_data[R*A-1:A]};
@@ -73,8 +76,8 @@ module bnn_widen #(parameter A = 8, parameter R = 2) (
     end else begin
       if (out_ready) out_valid <= 1'b0;
       if (in_valid && in_ready) begin
-        n <= n == R - 1 ? {CW{1'b0}} : n + 1'b1;
-        if (n == R - 1) out_valid <= 1'b1;
+        n <= n == LAST ? {CW{1'b0}} : n + 1'b1;
+        if (n == LAST) out_valid <= 1'b1;
       end
     end
   end

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bnnapps.errors import ExportError, UsageError
-from bnnapps.export.fpga.generate import LIBRARY, Design
+from bnnapps.errors import ExportError, MissingExtraError, UsageError
+from bnnapps.export.fpga.generate import Design, library
 from bnnapps.export.fpga.memory import hexadecimal
 from bnnapps.export.fpga.simulate.vectors import Bits, Vectors
 from bnnapps.export.fpga.tools.found import compiler, program, require_pyosys, verilator
@@ -58,11 +58,7 @@ def available() -> list[str]:
         try:
             check()
             compiler()
-        except ExportError:
-            continue
-        except Exception as problem:  # a missing extra
-            if type(problem).__name__ != "MissingExtraError":
-                raise
+        except (ExportError, MissingExtraError):
             continue
         found.append(name)
     return found
@@ -100,6 +96,7 @@ def simulate(
         raise UsageError(f"there is no simulator '{simulator}': take one of {', '.join(SIMULATORS)}")
     if len(vectors) < 2:
         raise UsageError("a simulation takes at least 2 vectors")
+    folder = folder.resolve()  # tools run in it
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in design.files.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -114,7 +111,7 @@ def simulate(
         command = [str(folder / "simulation"), str(len(vectors)), str(int(stalled)), str(seed), str(most)]
         if simulator == "icarus":
             options = {"V": len(vectors), "STALL": int(stalled), "SEED": seed, "LIMIT": min(most, 2**31 - 1)}
-            command = _icarus_command(design, folder, options, tick)
+            command = [str(program("vvp")), "-N", "simulation.vvp", *(f"+{key}={n}" for key, n in options.items())]
         log = f"{simulator}_{'stalled' if stalled else 'plain'}.log"
         usage = run_tool(simulator, command, folder, log, tick)
         numbers = _LINE.search((folder / log).read_text(encoding="utf-8"))
@@ -155,17 +152,11 @@ def _icarus(design: Design, vectors: Vectors, folder: Path, level: str, tick: Ti
     bench = (HERE.parent / "rtl" / "bench.v").read_text(encoding="utf-8")
     text = bench.replace("`RESULT", f"top device ({ports}.m_class(result[{classes - 1}:0]){scores});")
     (folder / "bench.v").write_text(text, encoding="utf-8")
-    return 0.0, 0.0
-
-
-def _icarus_command(design: Design, folder: Path, options: dict[str, int], tick: Tick | None) -> list[str]:
-    width = design.class_bits + (design.classes * design.score_bits if design.scores else 0)
-    options = {"BW": design.beat_bits, "BEATS": design.beats, "RW": width} | options
-    name = f"simulation_{options['STALL']}.vvp"
-    given = [f"-Pbench.{key}={value}" for key, value in options.items()]
-    command = [str(program("iverilog")), "-g2005", "-o", name, "-s", "bench", *given, *LIBRARY, "top.v", "bench.v"]
-    run_tool("Icarus Verilog", command, folder, "iverilog.log", tick)
-    return [str(program("vvp")), "-N", name]
+    sizes = {"BW": design.beat_bits, "BEATS": design.beats, "RW": width, "MOST": len(vectors)}
+    given = [f"-Pbench.{key}={value}" for key, value in sizes.items()]
+    command = [str(program("iverilog")), "-g2005", "-o", "simulation.vvp", "-s", "bench", *given]
+    usage = run_tool("Icarus Verilog", [*command, *library(design), "top.v", "bench.v"], folder, "iverilog.log", tick)
+    return usage.seconds, usage.megabytes
 
 
 # Compiled simulators
@@ -192,7 +183,7 @@ def _cxxrtl(design: Design, vectors: Vectors, folder: Path, level: str, tick: Ti
     package = require_pyosys("simulating with CXXRTL")
     _binaries(vectors, folder)
     commands = [
-        f"read_verilog -defer {' '.join(LIBRARY)} top.v",
+        f"read_verilog -defer {' '.join(library(design))} top.v",
         "hierarchy -top top",
         "write_cxxrtl -O6 -g0 design.cc",
     ]
@@ -236,13 +227,19 @@ def _verilated(design: Design, vectors: Vectors, folder: Path, level: str, tick:
         "--Mdir",
         "verilated",
         "-O3",
+        "--output-split",  # functions of thousands of lines take compilers minutes
+        "20000",
+        "--output-split-cfuncs",
+        "300",
     ]
     variables = {"VERILATOR_ROOT": str(root)}
-    first = run_tool("Verilator", [binary, *options, *LIBRARY, "top.v"], folder, "verilator_build.log", tick, variables)
-    made = sorted(str(p.relative_to(folder)) for p in (folder / "verilated").glob("*.cpp"))
-    include = root / "include"
-    command = [compiler(), "-std=c++17", level, "-w", f"-I{include}", f"-I{include / 'vltstd'}", f"-I{HERE}"]
-    command += ["-Iverilated", *_defines(design, vectors), *made, str(include / "verilated.cpp")]
-    command += [str(include / "verilated_threads.cpp"), str(HERE / "verilator.cpp"), "-lpthread", "-o", "simulation"]
+    command = [binary, *options, *library(design), "top.v"]
+    first = run_tool("Verilator", command, folder, "verilator_build.log", tick, variables)
+    made = sorted(file.name for file in (folder / "verilated").glob("*.cpp"))
+    sources = [*made, "verilated.cpp", "verilated_threads.cpp", "verilator.cpp"]  # as one, so headers are read once
+    (folder / "all.cpp").write_text("".join(f'#include "{name}"\n' for name in sources), encoding="utf-8")
+    folders = ["verilated", str(root / "include"), str(root / "include" / "vltstd"), str(HERE)]
+    command = [compiler(), "-std=c++17", level, "-w", *(f"-I{name}" for name in folders)]
+    command += [*_defines(design, vectors), "all.cpp", "-lpthread", "-o", "simulation"]
     second = run_tool("the C++ compiler", command, folder, "compile.log", tick)
     return first.seconds + second.seconds, max(first.megabytes, second.megabytes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Usage:
 
     Attributes:
         seconds: on the clock.
-        megabytes: the most memory that it held.
+        megabytes: the most memory that it, or a program that it started, held.
 
     """
 
@@ -78,14 +79,33 @@ def run_tool(
 
 
 def _wait(pid: int, begun: float, tick: Tick | None) -> tuple[int, int]:
-    """The exit status and the largest resident size in KiB."""
+    """The exit status and the largest resident size in KiB.
+
+    Linux counts what this process held when it started the tool as the tool's own largest size (getrusage(2)), so the
+    high-water marks of the tool and what it started are read while they run. Elsewhere there is only that count.
+    """
+    most = 0
     while True:
+        most = max(most, _resident(pid))
         found, status, usage = os.wait4(pid, os.WNOHANG)
         if found:
-            return status, usage.ru_maxrss
+            whole = usage.ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+            return status, most if most else whole
         if tick is not None:
             tick(time.monotonic() - begun)
         time.sleep(_INTERVAL)
+
+
+def _resident(pid: int) -> int:
+    """The largest resident size so far, in KiB, of a process and all below it; 0 where the system does not tell."""
+    folder = Path("/proc") / str(pid)
+    try:
+        lines = (folder / "status").read_text(encoding="utf-8").splitlines()
+        below = (folder / "task" / str(pid) / "children").read_text(encoding="utf-8").split()
+    except OSError:  # it has ended, or this is no Linux
+        return 0
+    own = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+    return max([own, *(_resident(int(child)) for child in below)])
 
 
 def _failure(name: str, code: int, log: Path) -> str:

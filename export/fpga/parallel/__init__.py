@@ -1,0 +1,1 @@
+"""Fully parallel, pipelined designs: one inference a cycle, weights and tables as logic."""
