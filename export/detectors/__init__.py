@@ -1,4 +1,4 @@
-"""torchvision's detectors as graphs: backbone, heads, decoding of boxes, and suppression, for images of one size."""
+"""Detectors as graphs: backbone, heads, decoding of boxes, and suppression, for images of one size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PACKAGE = "torchvision.models.detection"
 
 def is_detector(model: nn.Module) -> bool:
     """Whether the model is called as torchvision's detectors are: with a list of images."""
-    return any(kind.__module__.startswith(_PACKAGE) for kind in type(model).__mro__)
+    return hasattr(model, "graph_form") or any(kind.__module__.startswith(_PACKAGE) for kind in type(model).__mro__)
 
 
 def as_graph(model: nn.Module, example_inputs: Any) -> Tensor:
@@ -27,7 +27,8 @@ def as_graph(model: nn.Module, example_inputs: Any) -> Tensor:
     `boxes` (B, K, 4) in pixels of the image; behind `num_detections` follow zeros. Labels are those of the detector.
 
     Args:
-        model: an SSD, RetinaNet or Faster R-CNN of torchvision, or a subclass, in eval mode.
+        model: an SSD, RetinaNet or Faster R-CNN of torchvision, or a subclass, in eval mode; or a detector whose method
+            `graph_form()` gives a class to mix in, with `prepare(height, width)` and `forward`.
         example_inputs: images of one size, as the detector takes them, or as one tensor.
 
     Returns:
@@ -48,6 +49,10 @@ def as_graph(model: nn.Module, example_inputs: Any) -> Tensor:
 
 
 def _form_of(model: nn.Module) -> type:
+    own: Any = getattr(model, "graph_form", None)
+    if own is not None:
+        form: type = own()
+        return form
     from torchvision.models.detection import FasterRCNN, RetinaNet
     from torchvision.models.detection.ssd import SSD
 
@@ -55,15 +60,15 @@ def _form_of(model: nn.Module) -> type:
     from bnnapps.export.detectors.two_stage import FasterRCNNForm
 
     forms = ((FasterRCNN, FasterRCNNForm), (SSD, SSDForm), (RetinaNet, RetinaNetForm))
-    form = next((form for kind, form in forms if isinstance(model, kind)), None)
-    if form is None:
+    found = next((form for kind, form in forms if isinstance(model, kind)), None)
+    if found is None:
         raise ExportError(
             f"a detector of the kind {type(model).__name__} has no ONNX form: take an SSD, RetinaNet or Faster R-CNN"
         )
     heads: Any = getattr(model, "roi_heads", None)
     if heads is not None and (heads.has_mask() or heads.has_keypoint()):
         raise ExportError(f"{type(model).__name__} predicts masks or key points, which have no ONNX form here")
-    return form
+    return found
 
 
 def images_of(given: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -46,7 +47,9 @@ class FasterRCNNForm:
         batch, count = boxes.shape[0], boxes.shape[1]
         roi = self.roi_heads
         pool = roi.box_roi_pool
-        pooled = pooled_maps([x for name, x in features.items() if name in pool.featmap_names], boxes, pool)
+        maps = [x for name, x in features.items() if name in pool.featmap_names]
+        size, scales, sampling = tuple(pool.output_size), pool.scales, pool.sampling_ratio
+        pooled = pooled_maps(maps, boxes, size, scales, sampling, lambda found: pool.map_levels([found]))
         logits, codes = roi.box_predictor(roi.box_head(pooled))
         classes = logits.shape[-1]
         found = roi.box_coder.decode_single(codes, boxes.reshape(-1, 4)).view(batch, count, -1, 4)
@@ -66,24 +69,65 @@ class FasterRCNNForm:
         objectness, deltas = concat_box_prediction_layers(objectness, deltas)
         boxes = self.preparation.clipped(decoded(rpn.box_coder, deltas.view(batch, -1, 4), self.anchors))
         scores = torch.sigmoid(objectness.view(batch, -1))
-        places = [
-            in_order(best(level, rpn.pre_nms_top_n())) + start
-            for level, start in zip(scores.split(self.levels, dim=1), _starts(self.levels), strict=True)
-        ]
-        sizes = [place.shape[1] for place in places]
-        boxes, scores = _taken(boxes, torch.cat(places, 1)), torch.gather(scores, 1, torch.cat(places, 1))
-        scores = torch.where(large_enough(boxes, rpn.min_size) & (scores >= rpn.score_thresh), scores, 0.0)
-        zeros = [torch.zeros_like(part) for part in scores.split(sizes, dim=1)]
-        rows = [torch.cat([*zeros[:i], part, *zeros[i + 1 :]], 1) for i, part in enumerate(scores.split(sizes, dim=1))]
-        kept = self.proposals(boxes, torch.stack(rows, 1)).amax(1)
-        chosen = in_order(best(kept, rpn.post_nms_top_n()))
-        return _taken(boxes, chosen), torch.gather(kept, 1, chosen) > 0
+        valid = large_enough(boxes, rpn.min_size) & (scores >= rpn.score_thresh)
+        return proposed(self.proposals, boxes, scores, valid, self.levels, rpn.pre_nms_top_n(), rpn.post_nms_top_n())
 
 
-def pooled_maps(maps: list[Tensor], boxes: Tensor, pool: Any) -> Tensor:
+def proposed(
+    choice: Suppression, boxes: Tensor, scores: Tensor, valid: Tensor, levels: list[int], before: int, after: int
+) -> tuple[Tensor, Tensor]:
+    """The proposals of each image: the best of each level, suppression within the level, the best of those.
+
+    Args:
+        choice: the suppression.
+        boxes: (B, A, 4), level by level.
+        scores: (B, A), positive.
+        valid: (B, A), whether a box may be a proposal once it is among the best of its level.
+        levels: the number of boxes of each level.
+        before: how many of a level are looked at.
+        after: how many are proposed at most.
+
+    Returns:
+        Boxes (B, P, 4) in the order of the anchors, and whether a place holds one (B, P).
+
+    """
+    places = [
+        in_order(best(level, before)) + start
+        for level, start in zip(scores.split(levels, dim=1), _starts(levels), strict=True)
+    ]
+    sizes = [place.shape[1] for place in places]
+    taken = torch.cat(places, 1)
+    boxes = _taken(boxes, taken)
+    scores = torch.where(torch.gather(valid, 1, taken), torch.gather(scores, 1, taken), 0.0)
+    zeros = [torch.zeros_like(part) for part in scores.split(sizes, dim=1)]
+    rows = [torch.cat([*zeros[:i], part, *zeros[i + 1 :]], 1) for i, part in enumerate(scores.split(sizes, dim=1))]
+    kept = choice(boxes, torch.stack(rows, 1)).amax(1)
+    chosen = in_order(best(kept, after))
+    return _taken(boxes, chosen), torch.gather(kept, 1, chosen) > 0
+
+
+def pooled_maps(
+    maps: list[Tensor],
+    boxes: Tensor,
+    size: tuple[int, int],
+    scales: Sequence[float],
+    sampling: int,
+    level_of: Callable[[Tensor], Tensor],
+    aligned: bool = False,
+) -> Tensor:
     """RoIAlign of boxes (B, P, 4), each on the map that its size asks for: (B * P, C, h, w).
 
     Every box is pooled from every map, and one of the results taken: the sizes stay fixed.
+
+    Args:
+        maps: (B, C, H, W), finest first.
+        boxes: in pixels of the image.
+        size: h and w.
+        scales: pixels of each map for a pixel of the image.
+        sampling: points a bin and direction; 0 or less: as many as the size of the bin asks for.
+        level_of: boxes (B * P, 4) to the places of their maps (B * P,); not asked where there is one map.
+        aligned: whether the corners lie half a pixel further up and left (Detectron2, mmcv).
+
     """
     from torchvision.ops import roi_align
 
@@ -91,12 +135,11 @@ def pooled_maps(maps: list[Tensor], boxes: Tensor, pool: Any) -> Tensor:
     number = torch.arange(batch, device=boxes.device)[:, None].expand(-1, count).reshape(-1, 1).to(boxes.dtype)
     rois = torch.cat([number, boxes.reshape(-1, 4)], 1)
     found: list[Tensor] = [
-        roi_align(x, rois, tuple(pool.output_size), scale, pool.sampling_ratio)
-        for x, scale in zip(maps, pool.scales, strict=True)
+        roi_align(x, rois, size, scale, sampling, aligned) for x, scale in zip(maps, scales, strict=True)
     ]
     if len(found) == 1:
         return found[0]
-    level = pool.map_levels([boxes.reshape(-1, 4)])[:, None, None, None]
+    level = level_of(boxes.reshape(-1, 4))[:, None, None, None]
     result = found[0]
     for number_of, one in enumerate(found[1:], start=1):
         result = torch.where(level == number_of, one, result)

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from bnnapps.plugins.detection.data_config import DetectionData
 from bnnapps.recipe.schema import Recipe
-from bnnapps.validation import Record
+from bnnapps.validation import Options, Record
 
 SOURCES = ("name", "torchvision", "mmdet")
 
@@ -27,7 +27,7 @@ class DetectorModel(Record):
     whose number of outputs follows the classes start anew."""
     pretrained_backbone: bool = False
     """Start the trunk from weights for ImageNet, where torchvision has them."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Further arguments of the detector's function, such as `size`, `min_size` or `score_thresh`."""
     checkpoint: str | None = None
     """A file of weights to start from: a state_dict, or a checkpoint that has one. One that holds a trunk alone

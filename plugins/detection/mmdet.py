@@ -41,12 +41,6 @@ class MMDetDetector(nn.Module):
 
     """
 
-    no_onnx_form = (
-        "mmdet decodes and suppresses boxes image by image, in Python; to export a detector train one of "
-        "model.name or model.torchvision"
-    )
-    """Read by the exporter."""
-
     def __init__(self, network: nn.Module, config: Mapping[str, Any]) -> None:
         super().__init__()
         self.detector = network
@@ -101,6 +95,16 @@ class MMDetDetector(nn.Module):
             for key in [k for k in state_dict if k.startswith(prefix) and k[len(prefix) :] in known]:
                 state_dict[own + key[len(prefix) :]] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def graph_form(self) -> type:
+        """What the exporter mixes into this class: mmdet decodes and suppresses boxes image by image, in Python.
+
+        Raises:
+            ExportError: a detector of a kind that has no such form.
+
+        """
+        form: type = importlib.import_module("bnnapps.plugins.detection.mmdet_graph").graph_form_of(self)
+        return form
 
     def make_recorder(self, wanted: Iterable[str]) -> Any:
         """What losses read of this detector beyond its own losses."""

@@ -22,6 +22,7 @@ from bnnapps.plugins.detection.metrics import Boxes
 from bnnapps.plugins.detection.model import Shape, build_detector, build_shape, check_runs
 from bnnapps.plugins.detection.module import DetectionModule, metrics_of
 from bnnapps.plugins.detection.pictures import MOST_IMAGES, detection_sheet
+from bnnapps.plugins.detection.recorder import KNOWN, recorder_of
 from bnnapps.plugins.detection.sets import BoxCounts, Prepared
 from bnnapps.recipe.schema import Recipe, ResolvedStage
 from bnnapps.training.checkpoint import load_file, save_file
@@ -132,6 +133,11 @@ class DetectionTask(ShapedTask):
     ) -> DetectionModule:
         """The Lightning module for a stage."""
         return DetectionModule(model, stage, hub, self.recipe.seed, teacher, self.classes)
+
+    def lacks(self, model: nn.Module, extra: str) -> str | None:
+        """What is watched differs from detector to detector; only those of two stages propose regions."""
+        has = recorder_of(model, KNOWN).wanted
+        return None if extra in has else f"needs '{extra}', and this detector has {', '.join(has)}"
 
     # The run folder
 

@@ -13,13 +13,14 @@ import pytest
 from recipe_comments import bare_keys
 from rich.console import Console
 
+from bnnapps.errors import RecipeError
 from bnnapps.plugins.detection.config import DetectorModel
 from bnnapps.plugins.detection.data_config import DetectionData
 from bnnapps.recipe.load import as_recipe, dump_recipe, load_recipe, shipped_recipes
 from bnnapps.recipe.reader import read_yaml
 from bnnapps.recipe.schema import BinarizeConfig, OptimizerConfig, ScheduleConfig, Training
 from bnnapps.training.checkpoint import load_file
-from bnnapps.training.runner import run_recipe
+from bnnapps.training.runner import preview, run_recipe
 from bnnapps.training.stages import check_stages
 
 BIDET = ("bidet_fasterrcnn", "bidet_mmdet", "bidet_ssd300")
@@ -111,3 +112,13 @@ def test_the_quick_profile_runs_to_its_end(name: str, tmp_path: Path) -> None:
     logged = {key.removeprefix("loss/") for e in events if e["stage"] == "binary" for key in e if "loss/" in key}
     assert logged >= {"task", *PUBLISHED[name][4]}
     assert "Detections" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_losses_of_region_proposals_need_a_detector_that_proposes() -> None:
+    """Found before the float stage is trained."""
+    changes = ["model.name=retinanet_fpn", "model.options=null", *(f"data.{change}" for change in TWO_STEPS)]
+    recipe = load_recipe("bidet_fasterrcnn", ["profile=quick", *changes])
+    with pytest.raises(
+        RecipeError, match="'bidet_rpn_bottleneck' needs 'rpn_features', and this detector has features"
+    ):
+        preview(recipe)

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 import bnnapps
-from bnnapps.errors import ExportError, MissingExtraError, RecipeError, UsageError
-from bnnapps.export import export
+from bnnapps.errors import MissingExtraError, RecipeError, UsageError
 from bnnapps.plugins.detection.mmdet import MMDetDetector, from_config, mmdet_detector, scalar_losses
 from bnnapps.plugins.detection.mmdet_build import laid_over, require_mmdet, unfrozen, with_classes, without_downloads
 
@@ -259,13 +258,6 @@ def test_an_installation_that_does_not_fit_is_told_apart_from_a_missing_one(monk
 def test_losses_are_summed_as_mmengine_sums_them() -> None:
     found = scalar_losses({"loss_a": torch.tensor([1.0, 3.0]), "loss_b": [torch.tensor(1.0), torch.ones(2)], "acc": 7})
     assert {k: float(v) for k, v in found.items()} == {"loss_a": 2.0, "loss_b": 2.0}
-
-
-def test_an_export_says_at_once_that_there_is_no_onnx_form(tmp_path: Path) -> None:
-    model = MMDetDetector(torch.nn.Conv2d(3, 4, 1), {})
-    with pytest.raises(ExportError, match=r"the model has no ONNX form: mmdet decodes .* or model\.torchvision"):
-        export(model, ([torch.rand(3, 32, 32)],), tmp_path / "detector.onnx")
-    assert not list(tmp_path.iterdir())
 
 
 def test_changes_of_a_config_are_made_on_copies() -> None:
