@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from bnnapps.errors import nearest
 
@@ -19,6 +19,9 @@ class Record(BaseModel):
 
 
 R = TypeVar("R", bound=BaseModel)
+
+Options = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]
+"""Arguments by name. `null` empties what a recipe or profile had there: what one network takes may not fit another."""
 
 
 def merged(record: R, changes: Mapping[str, Any], where: str, error: type[Exception]) -> R:

@@ -78,8 +78,23 @@ def preview(
     task.prepare()
     models = StageModels(task, stages, folder or RunFolder("."))
     built = {} if built is None else built
-    plans = [(stage, models.preview(stage, built)) for stage in stages]
+    plans = []
+    for stage in stages:
+        plans.append((stage, models.preview(stage, built)))
+        _check_extras(task, stage, built[stage.name])
     return task, Preview(task.describe(), plans)
+
+
+def _check_extras(task: Task, stage: ResolvedStage, model: nn.Module) -> None:
+    """Raise `RecipeError` where a loss would read of the stage's network what that does not give."""
+    for config in stage.losses:
+        for extra in get_loss(config.name).extras:
+            reason = task.lacks(model, extra)
+            if reason is not None:
+                raise RecipeError(
+                    f"train, stage '{stage.name}': the loss '{config.name}' {reason}: drop the loss, or take another "
+                    "network"
+                )
 
 
 def target_rows(recipe: Recipe, target: str) -> tuple[Preview, list[Any]]:

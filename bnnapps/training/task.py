@@ -103,6 +103,10 @@ class Task(ABC):
         """
         return model
 
+    def lacks(self, model: nn.Module, extra: str) -> str | None:
+        """Why a loss cannot read one of `Outputs.extras` of a network, as the end of "the loss ..."; `None`: it can."""
+        return f"needs '{extra}', which this task does not give"
+
     def narrow(self, model: nn.Module, width: float) -> nn.Module:
         """The model with a fraction of its heads and inner features."""
         raise RecipeError(f"the task '{self.recipe.task}' cannot change a model's width: remove 'width' from the stage")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from bnnapps.recipe.schema import Recipe
-from bnnapps.validation import Record
+from bnnapps.validation import Options, Record
 
 Source = Literal["karate", "planted", "motifs", "planetoid", "geom", "tu", "ogb", "clouds"]
 Target = Literal["node", "graph", "link"]
@@ -125,7 +125,7 @@ class GraphModel(Record):
     """For graphs: how nodes are summed up."""
     jump: bool = True
     """For graphs: the head reads the pooled output of every layer, not of the last alone."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """For `dgcnn`: features, k, edges, neighbors and so on; see `BinaryDGCNN`."""
     checkpoint: str | None = None
     """A file of weights to start from: a state_dict, or a checkpoint that has one."""

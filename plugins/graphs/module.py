@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnnapps.errors import UsageError
 from bnnapps.losses import LossHub, LossInputs, Outputs
 from bnnapps.plugins.graphs.losses import RECONSTRUCTION, STRUCTURES
 from bnnapps.plugins.graphs.metrics import compute
@@ -43,12 +42,6 @@ class GraphModule(BinaryModule):
     ) -> None:
         super().__init__(model, stage, hub, seed, teacher)
         self.links = links
-        for loss in hub.terms:
-            for extra in loss.loss.extras:
-                if not _gives(model, extra):
-                    raise UsageError(
-                        f"the loss '{loss.name}' {_WANTED.get(extra, 'needs what this task does not give')}"
-                    )
 
     def loss_inputs(self, batch: dict[str, Tensor]) -> LossInputs:
         """Run student and teacher on a batch."""
@@ -80,19 +73,16 @@ class GraphModule(BinaryModule):
         return compute(outputs, labels[:, 0], labels[:, 1], self.links)
 
 
-_WANTED = {
-    STRUCTURES: "compares neighbours among features, which only a dgcnn finds",
-    RECONSTRUCTION: "is that of Meta-Aggregator: set model.aggregation to meta_greedy or meta_adaptable",
-}
-
-
 def _aggregations(network: nn.Module) -> list[Any]:
     from bnnapps.plugins.graphs.meta import MetaAggregation
 
     return [m for m in network.modules() if isinstance(m, MetaAggregation)]
 
 
-def _gives(network: nn.Module, extra: str) -> bool:
-    if extra == STRUCTURES:
-        return hasattr(network, "structured")
-    return extra == RECONSTRUCTION and bool(_aggregations(network))
+def lacks(network: nn.Module, extra: str) -> str | None:
+    """Why a loss cannot read that extra of a network; `None`: it can."""
+    if extra == STRUCTURES and not hasattr(network, "structured"):
+        return "compares neighbours among features, which only a dgcnn finds"
+    if extra == RECONSTRUCTION and not _aggregations(network):
+        return "is that of Meta-Aggregator, with model.aggregation meta_greedy or meta_adaptable"
+    return None if extra in (STRUCTURES, RECONSTRUCTION) else f"needs '{extra}', which this task does not give"

@@ -16,7 +16,7 @@ from bnnapps.plugins.graphs.config import GraphData, GraphModel
 from bnnapps.plugins.graphs.data import Prepared, prepare_graphs
 from bnnapps.plugins.graphs.loader import GraphLoader
 from bnnapps.plugins.graphs.model import Shape, build_shape, load_weights
-from bnnapps.plugins.graphs.module import GraphModule, inputs_of, logits_of
+from bnnapps.plugins.graphs.module import GraphModule, inputs_of, lacks, logits_of
 from bnnapps.plugins.graphs.pictures import embedding_picture, score_picture
 from bnnapps.plugins.graphs.sets import DEV, TEST
 from bnnapps.recipe.schema import Recipe, ResolvedStage
@@ -132,6 +132,10 @@ class GraphTask(ShapedTask):
     ) -> GraphModule:
         """The Lightning module for a stage."""
         return GraphModule(model, stage, hub, self.recipe.seed, teacher, self.data.predicts == "link")
+
+    def lacks(self, model: nn.Module, extra: str) -> str | None:
+        """Structures are found by a DGCNN, and reconstructions by a Meta-Aggregator."""
+        return lacks(model, extra)
 
     # The run folder
 

@@ -11,7 +11,7 @@ from bnnapps.plugins.keywords.clips import fitted
 from bnnapps.plugins.keywords.config import SoundAugment
 from bnnapps.plugins.keywords.waves import Samples
 
-DRAWS = 10
+DRAWS = 12
 """Numbers that a clip takes."""
 
 Numbers = NDArray[np.float64]
@@ -43,7 +43,7 @@ def noise_of(noises: Sequence[Samples], samples: int, which: float, where: float
 
 
 def changed(sound: Samples, settings: SoundAugment, noises: Sequence[Samples], rate: int, numbers: Numbers) -> Samples:
-    """Gain, speed, shift and noise, each with its probability (BiFSMN, Qin et al., IJCAI 2022, released code).
+    """Gain, speed, shift and noise, each with its probability (BiFSMN, Qin et al., IJCAI 2022, the code), and hiss.
 
     Args:
         sound: float32 (samples,).
@@ -65,7 +65,17 @@ def changed(sound: Samples, settings: SoundAugment, noises: Sequence[Samples], r
         sound = moved(sound, round(settings.shift * rate * (2 * numbers[5] - 1)))
     if noises and numbers[6] < settings.noise_probability:
         sound = sound + np.float32(settings.noise * numbers[7]) * noise_of(noises, samples, numbers[8], numbers[9])
-    return np.clip(sound, -1, 1)
+    return np.clip(hissing(sound, settings, numbers), -1, 1)
+
+
+def hissing(sound: Samples, settings: SoundAugment, numbers: Numbers) -> Samples:
+    """With white noise of standard deviation 10^(level / 20), the level uniform in `settings.white_noise`."""
+    if settings.none or settings.white_noise is None:
+        return sound
+    low, high = settings.white_noise
+    level = low + (high - low) * numbers[10]
+    noise = np.random.default_rng(int(numbers[11] * 2**53)).standard_normal(len(sound), dtype=np.float32)
+    return sound + np.float32(10 ** (level / 20)) * noise
 
 
 def silent(noises: Sequence[Samples], samples: int, numbers: Numbers) -> Samples:

@@ -29,11 +29,19 @@ class SoundAugment(Record):
     """Of background noise, where the data has some."""
     noise: float = Field(default=0.3, ge=0)
     """The noise is multiplied by a number up to this."""
+    white_noise: list[float] | None = Field(default=None, min_length=2, max_length=2)
+    """Decibels of full scale, the softer first: every clip gets white noise of a level between these; by default
+    none. A network that only ever heard digital silence around its words is deaf where a room hums."""
 
     @model_validator(mode="after")
-    def _gain_rises(self) -> SoundAugment:
+    def _ranges_rise(self) -> SoundAugment:
         if not 0 < self.gain[0] <= self.gain[1]:
             raise ValueError(f"gain is {list(self.gain)}: give two positive numbers, the smaller first")
+        if self.white_noise is not None and not self.white_noise[0] <= self.white_noise[1] <= 0:
+            raise ValueError(
+                f"white_noise is {list(self.white_noise)}: give two levels of at most 0 dB, the softer first, "
+                "such as [-60, -30]"
+            )
         return self
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bnnapps.plugins.classification.augment import uniform
-from bnnapps.plugins.keywords.augment import DRAWS, Numbers, changed, silent
+from bnnapps.plugins.keywords.augment import DRAWS, Numbers, changed, hissing, silent
 from bnnapps.plugins.keywords.clips import Clips
 from bnnapps.plugins.keywords.config import SoundAugment, SoundData
 from bnnapps.plugins.keywords.waves import Samples
@@ -47,7 +47,8 @@ class SoundExamples:
 
     def _one(self, index: int, numbers: Numbers) -> Samples:
         if self.clips.is_silence(index):
-            return silent(self.noises, self.clips.samples, numbers)
+            silence = silent(self.noises, self.clips.samples, numbers)
+            return silence if self.augment is None else hissing(silence, self.augment, numbers)
         sound = self.clips.sound(index)
         if self.augment is None:
             return sound

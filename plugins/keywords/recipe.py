@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from bnnapps.plugins.keywords.config import SoundData
 from bnnapps.recipe.schema import ExportConfig, Recipe
-from bnnapps.validation import Record
+from bnnapps.validation import Options, Record
 
 
 class KeywordModel(Record):
@@ -16,7 +16,7 @@ class KeywordModel(Record):
 
     name: Literal["dfsmn", "fsmn", "tc_resnet", "ds_cnn"] = "dfsmn"
     """D-FSMN (BiFSMN), FSMN without shortcuts (vectorized, or `options: {compact: true}`), TC-ResNet-8 or DS-CNN."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Further arguments of the network, such as `{depth: 4}` of D-FSMN."""
     thinnable: list[float] | None = None
     """For `dfsmn`: the weights of the losses of depths that are trained together, the whole network first and each

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from bnnapps.plugins.pointclouds.data_config import CloudData
 from bnnapps.recipe.schema import Recipe
-from bnnapps.validation import Record
+from bnnapps.validation import Options, Record
 
 Name = Literal["pointnet", "pointnet2", "dgcnn"]
 
@@ -18,7 +18,7 @@ class CloudModel(Record):
 
     name: Name = "pointnet"
     """`pointnet` has a form for each target of the data; `pointnet2` and `dgcnn` tell classes of clouds."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Further arguments of the network, such as {width: 0.25} or {transforms: false}."""
     checkpoint: str | None = None
     """A file of weights of the whole network to start from."""

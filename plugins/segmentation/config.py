@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bnnapps.recipe.schema import Recipe
-from bnnapps.validation import Record
+from bnnapps.validation import Options, Record
 
 Source = Literal["digit_scenes", "synthetic_road", "voc", "cityscapes", "camvid"]
 Augment = Literal["none", "flip", "scale_crop"]
@@ -116,7 +116,7 @@ class SegmentationModel(Record):
     """A segmentation model of torchvision, such as fcn_resnet50 or deeplabv3_resnet50."""
     pretrained: bool = False
     """Start from the weights that torchvision publishes (a download, unless they are cached)."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Further arguments of the backbone's or the network's function."""
     checkpoint: str | None = None
     """A file of weights of the whole network to start from."""

@@ -70,14 +70,12 @@ def test_a_second_export_gives_the_same_file(ran, folder):
 
 
 def test_a_packed_export_with_the_real_layers_in_8_bits(folder):
-    found = call("export", folder, "--dialect", "packed", "--real-bits", 8, "--json").json
-    assert found["path"] == "export/packed-8bit/model.onnx"
-    assert (folder / found["path"]).stat().st_size == found["bytes"]
-    assert found["parity"]["real_bits"]["nodes"] > 0
-    assert found["parity"]["real_bits"]["bytes_before"] > 0
-    assert found["dev"]["model"].keys() == found["dev"]["file"].keys() >= {"accuracy"}
     shown = call("export", folder, "--dialect", "packed", "--real-bits", 8)
     assert "dev set, before and after 8 bits for the real layers: accuracy" in shown.out
+    file = folder / "export" / "packed-8bit" / "model.onnx"
+    real_bits = json.loads(file.with_suffix(".parity.json").read_text(encoding="utf-8"))["real_bits"]
+    assert real_bits["nodes"] > 0
+    assert real_bits["bytes_before"] > 0
     refused = error(call("export", folder, "--real-bits", 8), 2)
     assert "an option of the packed dialect, not of 'portable'" in refused
 

@@ -172,3 +172,13 @@ def test_every_key_that_a_recipe_may_have_stands_in_it(name):
     assert values["train"].keys() == {*Training.model_fields, "stages"}
     assert values["train"]["optimizer"].keys() == OptimizerConfig.model_fields.keys()
     assert values["train"]["schedule"].keys() == ScheduleConfig.model_fields.keys()
+
+
+def test_null_empties_options_so_that_those_of_another_network_can_be_given():
+    def options(*overrides):
+        return load_recipe("bidet_fasterrcnn", ["profile=quick", *overrides]).model.options
+
+    assert options()["frozen_stem"] is False
+    assert options("model.options=null") == {}
+    assert options("model.options=null", "model.options.depth=34") == {"depth": 34}
+    assert options("model.options={depth: 34}")["frozen_stem"] is False

@@ -14,14 +14,14 @@ from rich.console import Console
 
 import bnnapps
 from bnnapps.cli import main
-from bnnapps.errors import BnnappsError, CheckpointError, RecipeError, UsageError
+from bnnapps.errors import BnnappsError, CheckpointError, RecipeError
 from bnnapps.losses import LossHub, LossTerm
 from bnnapps.plugins.graphs.metrics import compute
 from bnnapps.plugins.graphs.pictures import embedding_picture, plane, score_picture
 from bnnapps.plugins.graphs.sets import DEV, TEST
 from bnnapps.plugins.graphs.task import GraphTask
 from bnnapps.recipe.load import as_recipe
-from bnnapps.training.runner import open_run, run_recipe
+from bnnapps.training.runner import open_run, preview, run_recipe
 
 QUIET = Console(file=io.StringIO())
 LINEAR = ["linear", "pyg.Linear"]
@@ -199,11 +199,12 @@ def test_auto_encoders_add_their_loss() -> None:
 
 @pytest.mark.parametrize(
     ("loss", "message"),
-    [("local_structure", "which only a dgcnn finds"), ("reconstruction", "set model.aggregation to meta_greedy")],
+    [("local_structure", "which only a dgcnn finds"), ("reconstruction", "with model.aggregation meta_greedy")],
 )
 def test_losses_that_a_network_has_nothing_for_are_refused(loss: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        module_of(NODES, LossTerm("task"), LossTerm(loss), teacher=True)
+    stages = [{"name": "a", "binarize": False}, {"name": "b", "teacher": "a", "losses": [{"name": loss}]}]
+    with pytest.raises(RecipeError, match=f"stage 'b': the loss '{loss}' .*{message}"):
+        preview(recipe_of(NODES | {"train": {"steps": 1, "stages": stages}}))
 
 
 # Scores and pictures

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bnnapps.errors import DataError
-from bnnapps.plugins.keywords.augment import DRAWS, changed, faster, moved
+from bnnapps.plugins.keywords.augment import DRAWS, changed, faster, hissing, moved
 from bnnapps.plugins.keywords.clips import Clips
 from bnnapps.plugins.keywords.config import SoundAugment, SoundData
 from bnnapps.plugins.keywords.data import prepare_sound
@@ -43,6 +43,35 @@ def test_each_change_is_its_formula() -> None:
     quick = changed(RAMP, settings, [], 16, numbers(n2=0.1, n3=1 - 1e-9))
     assert quick.shape == RAMP.shape
     assert quick[0] == 0  # 16 / 1.2 = 13 samples, with silence around
+
+
+def test_white_noise_has_the_drawn_level_and_follows_from_its_numbers() -> None:
+    settings = SoundAugment(white_noise=[-60, -20])
+    silence = np.zeros(16_000, dtype=np.float32)
+    drawn = numbers(n10=0.25, n11=0.3)
+    found = hissing(silence, settings, drawn)
+    assert found.dtype == np.float32
+    assert 20 * np.log10(found.std()) == pytest.approx(-50, abs=0.2)
+    assert abs(found.mean()) < 1e-4
+    assert np.array_equal(found, hissing(silence, settings, drawn))
+    assert not np.array_equal(found, hissing(silence, settings, numbers(n10=0.25, n11=0.31)))
+    assert np.array_equal(changed(silence, settings, [], 16_000, drawn), found)
+    assert hissing(silence, SoundAugment(), drawn) is silence
+    assert hissing(silence, SoundAugment(none=True, white_noise=[-60, -20]), drawn) is silence
+
+
+@pytest.mark.parametrize("levels", [[-20, -60], [-20, 3], [-20]])
+def test_levels_of_noise_that_cannot_be_are_refused(levels: list[float]) -> None:
+    with pytest.raises(ValueError, match="white_noise"):
+        SoundAugment(white_noise=levels)
+
+
+def test_silence_gets_white_noise_in_training_alone() -> None:
+    clips = Clips([None, None], np.zeros(2, dtype=np.int64), 8_000, 800)
+    settings = SoundData(augment=SoundAugment(white_noise=[-40, -40]))
+    heard = {train: next(iter(sound_loader(clips, settings, (), 1, train)))["sound"] for train in (True, False)}
+    assert heard[True].std().item() == pytest.approx(0.01, rel=0.1)
+    assert not heard[False].any()
 
 
 def test_speed_takes_the_nearest_earlier_sample() -> None:

@@ -40,8 +40,8 @@ def tiny(name: str, *more: str):
     return load_recipe(recipe, [*overrides, *(f"train.stages.{stage}.epochs=null" for stage in own)])
 
 
-EXPORTED = ("naive_glue", "bit_glue", "binarybert_glue", "binarybert_glue four_bits")
-"""Tracing a model takes most of a run: `bibert_glue` is exported in the tests of the command line."""
+EXPORTED = ("naive_glue", "binarybert_glue four_bits")
+"""Tracing a model takes most of a run: `bibert_glue` is exported in tests/cli, other methods in tests/export."""
 
 
 def lines_of(path) -> list[dict[str, Any]]:
