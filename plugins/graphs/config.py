@@ -111,8 +111,9 @@ class GraphModel(Record):
     """How a node sums up its neighbours; by default that of the layer (gcn, gin add; sage mean; edge max)."""
     activation: Literal["relu", "elu", "prelu", "hardtanh", "squash", "none"] = "relu"
     """Behind every layer but the last; `squash`: tanh, which becomes a sign in a binary network."""
-    norm: Literal["none", "after", "before", "operands"] = "none"
-    """BatchNorm behind each layer, before each layer, or (sage) on each operand of a layer, with `Squash` behind it."""
+    norm: Literal["none", "after", "before", "operands", "medians"] = "none"
+    """BatchNorm behind each layer, before each layer, or (sage) on each operand of a layer, with `Squash` behind it;
+    `medians` has in its place the features less their medians over the nodes at hand."""
     norm_momentum: float = Field(default=0.1, gt=0, le=1)
     """Of the running statistics; the code of binary_gnn has 0.999."""
     input_norm: bool = False
@@ -127,6 +128,9 @@ class GraphModel(Record):
     """For graphs: the head reads the pooled output of every layer, not of the last alone."""
     options: Options = Field(default_factory=dict)
     """For `dgcnn`: features, k, edges, neighbors and so on; see `BinaryDGCNN`."""
+    stages: dict[str, Options] = Field(default_factory=dict)
+    """For `dgcnn`: what is other in the network of a stage, by the stage's name, such as `{float: {edges: float}}`; a
+    stage that starts from a network of other options takes the weights that both have."""
     checkpoint: str | None = None
     """A file of weights to start from: a state_dict, or a checkpoint that has one."""
 
@@ -134,12 +138,13 @@ class GraphModel(Record):
     def _fits_together(self) -> GraphModel:
         if self.name == "gat" and self.hidden % self.heads:
             raise ValueError(f"hidden is {self.hidden}, which {self.heads} heads do not divide: change one of them")
-        if self.norm == "operands" and self.name != "sage":
-            raise ValueError(f"norm 'operands' is for sage, and name is '{self.name}': use before or after")
+        if self.norm in ("operands", "medians") and self.name != "sage":
+            raise ValueError(f"norm '{self.norm}' is for sage, and name is '{self.name}': use before or after")
         if self.name == "gat" and self.aggregation in ("meta_greedy", "meta_adaptable"):
             raise ValueError("aggregation 'meta' goes with gcn, sage, gin and edge, and name is 'gat'")
-        if self.options and self.name != "dgcnn":
-            raise ValueError(f"options are for dgcnn, and name is '{self.name}': drop them")
+        for key in ("options", "stages"):
+            if getattr(self, key) and self.name != "dgcnn":
+                raise ValueError(f"{key} are for dgcnn, and name is '{self.name}': drop them")
         return self
 
 
@@ -148,6 +153,15 @@ class GraphRecipe(Recipe):
 
     data: GraphData = GraphData()
     model: GraphModel = GraphModel()
+
+    @model_validator(mode="after")
+    def _stages_are_there(self) -> GraphRecipe:
+        names = [stage.name for stage in self.train.stages]
+        unknown = [name for name in self.model.stages if name not in names]
+        if unknown:
+            known = ", ".join(names) or "none"
+            raise ValueError(f"model.stages: there is no stage '{unknown[0]}' in train.stages ({known})")
+        return self
 
     @model_validator(mode="after")
     def _model_fits_data(self) -> GraphRecipe:

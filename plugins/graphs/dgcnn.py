@@ -1,4 +1,4 @@
-"""DGCNN whose activations become signs: real features, or binary ones with XOR edges and Hamming neighbours."""
+"""DGCNN as published, and with activations that become signs: real features, or binary ones with XOR edges."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from bnnapps.nn import Squash
 from bnnapps.plugins.graphs.knn import Distance, neighbours
 from bnnapps.plugins.graphs.xor import edge_features
 
-Edges = Literal["real", "xor"]
+Edges = Literal["float", "real", "xor"]
 NormAt = Literal["after_max", "before_max"]
+_SLOPE = 0.2
 
 
 @dataclass(frozen=True)
@@ -28,24 +29,36 @@ class Structure:
     index: Tensor
 
 
+class FloatEdgeConv(nn.Module):
+    """max over k of LeakyReLU(BN(W [x_j - x_i, x_i])), slope 0.2 (Wang et al., ACM TOG 2019)."""
+
+    def __init__(self, into: int, out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * into, out, bias=False)
+        self.norm = nn.BatchNorm1d(out)
+
+    def forward(self, x: Tensor, index: Tensor) -> Tensor:
+        """(B, N, into) and neighbours (B, N, k) to (B, N, out)."""
+        edges = edge_features(x, index, binary=False)
+        return F.leaky_relu(_normed(self.norm, self.linear(edges)), _SLOPE).amax(dim=2)
+
+
 class RealEdgeConv(nn.Module):
     """RF: max over k of PReLU(W squash(BN([x_j - x_i, x_i]))); features stay real between layers.
 
-    `first`: the coordinates themselves are multiplied, without norm and squash.
+    `first`: the coordinates have no squash.
     """
 
     def __init__(self, into: int, out: int, first: bool) -> None:
         super().__init__()
-        self.norm = None if first else nn.BatchNorm1d(2 * into)
-        self.squash = None if first else Squash()
+        self.norm = nn.BatchNorm1d(2 * into)
+        self.squash = nn.Identity() if first else Squash()
         self.linear = nn.Linear(2 * into, out, bias=False)
         self.activation = nn.PReLU()
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
         """(B, N, into) and neighbours (B, N, k) to (B, N, out)."""
-        edges = edge_features(x, index, binary=False)
-        if self.norm is not None and self.squash is not None:
-            edges = self.squash(_normed(self.norm, edges))
+        edges = self.squash(_normed(self.norm, edge_features(x, index, binary=False)))
         found: Tensor = self.activation(self.linear(edges)).amax(dim=2)
         return found
 
@@ -89,10 +102,12 @@ class BinaryDGCNN(nn.Module):
 
     k neighbours, widths 64, 64, 128, 256; their concatenation goes through one linear layer to 1024 features, whose
     maximum and mean over the points go through 512 and 256 features to the classes. Before each of these layers stand a
-    BatchNorm and `Squash`, behind it a PReLU with one slope. A float network has tanh for `Squash`; `binarize` makes it
-    a sign, so the cascade is: float, signs, signs and binary weights.
+    BatchNorm and `Squash`, behind it a PReLU with one slope; before the last one a BatchNorm alone. A float network has
+    tanh for `Squash`; `binarize` makes it a sign, so the cascade is: tanh, signs, signs and binary weights. With
+    `edges: float` it is the DGCNN that teaches the first of them: each layer is followed by a BatchNorm and a LeakyReLU
+    of slope 0.2, and there is no `Squash`.
 
-    Wang et al., DGCNN, 2019; Bahri et al., CVPR 2021.
+    Wang et al., DGCNN, ACM TOG 2019; Bahri et al., CVPR 2021.
 
     Args:
         classes: how many.
@@ -100,7 +115,7 @@ class BinaryDGCNN(nn.Module):
         embedding: features of a point before the pooling.
         head: features of the two hidden layers behind it.
         k: neighbours, the point itself among them.
-        edges: `xor` (features between layers are binary) or `real`.
+        edges: `xor` (features between layers are binary), `real`, or `float`.
         norm_at: for `xor`, before or after the maximum.
         neighbors: distance that the neighbours of features have; those of coordinates have the Euclidean one.
         dropout: behind the hidden layers of the head.
@@ -124,7 +139,7 @@ class BinaryDGCNN(nn.Module):
     ) -> None:
         super().__init__()
         choices: dict[str, tuple[str, tuple[str, ...]]] = {
-            "edges": (edges, ("real", "xor")),
+            "edges": (edges, ("float", "real", "xor")),
             "norm_at": (norm_at, ("after_max", "before_max")),
             "neighbors": (neighbors, ("l2", "hamming")),
         }
@@ -133,17 +148,22 @@ class BinaryDGCNN(nn.Module):
                 raise UsageError(f"{name} is '{value}': it must be one of {', '.join(known)}")
         if min(*widths, embedding, *head, k) < 1 or not widths or not 0 <= dropout < 1:
             raise UsageError("widths, embedding, head and k must be positive, and dropout below 1")
+        if edges == "float" and neighbors == "hamming":
+            raise UsageError("edges 'float' gives features without signs: set neighbors to l2")
         sizes = [3, *widths]
         self.k, self.distance, self.dropout = k, neighbors, dropout
         self.edges = nn.ModuleList(
-            [
-                RealEdgeConv(i, o, first=n == 0) if edges == "real" else XorEdgeConv(i, o, n == 0, norm_at)
-                for n, (i, o) in enumerate(itertools.pairwise(sizes))
-            ]
+            [_edge_conv(edges, i, o, n == 0, norm_at) for n, (i, o) in enumerate(itertools.pairwise(sizes))]
         )
-        self.join = _Block(sum(widths), embedding, normed=edges == "real")
         hidden = [2 * embedding, *head]
-        self.hidden = nn.ModuleList([_Block(i, o, True) for i, o in itertools.pairwise(hidden)])
+        if edges == "float":
+            self.join: nn.Module = _FloatBlock(sum(widths), embedding)
+            blocks: list[nn.Module] = [_FloatBlock(i, o) for i, o in itertools.pairwise(hidden)]
+        else:
+            self.join = _Block(sum(widths), embedding, normed=edges == "real")
+            blocks = [_Block(i, o, True) for i, o in itertools.pairwise(hidden)]
+        self.hidden = nn.ModuleList(blocks)
+        self.head_norm = nn.Identity() if edges == "float" else nn.BatchNorm1d(hidden[-1])
         self.head = nn.Linear(hidden[-1], classes)
         self.layer_roles = {"first": ["edges.0.linear"], "heads": ["head"]}
 
@@ -175,7 +195,27 @@ class BinaryDGCNN(nn.Module):
         x = torch.cat([x.amax(dim=1), x.mean(dim=1)], dim=1)
         for block in self.hidden:
             x = F.dropout(block(x), self.dropout, self.training)
-        return x
+        normed: Tensor = self.head_norm(x)
+        return normed
+
+
+def _edge_conv(edges: Edges, into: int, out: int, first: bool, norm_at: NormAt) -> nn.Module:
+    if edges == "float":
+        return FloatEdgeConv(into, out)
+    return RealEdgeConv(into, out, first) if edges == "real" else XorEdgeConv(into, out, first, norm_at)
+
+
+class _FloatBlock(nn.Module):
+    """LeakyReLU(BN(W x)), slope 0.2."""
+
+    def __init__(self, into: int, out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(into, out, bias=False)
+        self.norm = nn.BatchNorm1d(out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., into) to (..., out)."""
+        return F.leaky_relu(_normed(self.norm, self.linear(x)), _SLOPE)
 
 
 class _Block(nn.Module):

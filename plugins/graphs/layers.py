@@ -31,15 +31,30 @@ def batch_norm(features: int, settings: GraphModel) -> nn.BatchNorm1d:
     return nn.BatchNorm1d(features, momentum=settings.norm_momentum)
 
 
+class MedianCentre(nn.Module):
+    """x - median of each feature over the nodes at hand, the lower one of two: half of the signs behind it are +1.
+
+    It learns nothing and remembers nothing, so in evaluation too it depends on which nodes come together. Bahri et al.,
+    CVPR 2021 (released code).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, F) to (N, F)."""
+        return x - x.median(dim=0, keepdim=True).values if len(x) else x
+
+
 class OperandNormSAGEConv(SAGEConv):
     """GraphSAGE's W_l squash(BN(mean(x_j))) + W_r squash(BN(x)), so that each operand has signs of both kinds.
 
-    Binary GraphSAGE (Bahri et al., CVPR 2021): `Squash` is tanh in a float network, and a sign in a binary one.
+    With `norm: medians` a `MedianCentre` stands for each BatchNorm. Binary GraphSAGE (Bahri et al., CVPR 2021):
+    `Squash` is tanh in a float network, and a sign in a binary one.
     """
 
     def __init__(self, into: int, out: int, aggr: Any, settings: GraphModel) -> None:
         super().__init__(into, out, aggr=aggr)
-        self.norm_neighbours, self.norm_own = batch_norm(into, settings), batch_norm(into, settings)
+        self.norm_neighbours, self.norm_own = (
+            MedianCentre() if settings.norm == "medians" else batch_norm(into, settings) for _ in range(2)
+        )
         self.squash_neighbours, self.squash_own = Squash(), Squash()
 
     def forward(self, x: Tensor, edge_index: Tensor, size: tuple[int, int] | None = None) -> Tensor:
@@ -62,7 +77,7 @@ def convolution(settings: GraphModel, into: int, out: int, last: bool) -> nn.Mod
             return _module(GATConv(into, out, heads=1, dropout=settings.dropout, **given))
         return _module(GATConv(into, out // settings.heads, settings.heads, dropout=settings.dropout, **given))
     if name == "sage":
-        if settings.norm == "operands":
+        if settings.norm in ("operands", "medians"):
             return OperandNormSAGEConv(into, out, given.get("aggr", "mean"), settings)
         return _module(SAGEConv(into, out, **given))
     if name == "gin":

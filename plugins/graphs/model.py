@@ -25,7 +25,11 @@ class Shape(NamedTuple):
     @classmethod
     def of(cls, settings: GraphModel, target: Target, features: int, classes: int) -> Shape:
         """The network that a recipe asks for."""
-        return cls(settings.model_dump(mode="json", exclude={"checkpoint"}), target, features, classes)
+        return cls(settings.model_dump(mode="json", exclude={"checkpoint", "stages"}), target, features, classes)
+
+    def of_stage(self, changes: dict[str, Any]) -> Shape:
+        """The network with other options."""
+        return self._replace(settings=self.settings | {"options": self.settings["options"] | changes})
 
 
 def build_shape(shape: Shape) -> nn.Module:
@@ -49,6 +53,13 @@ def build_shape(shape: Shape) -> nn.Module:
     from bnnapps.plugins.graphs.networks import build_network
 
     return build_network(settings, shape.target, shape.features, shape.classes)
+
+
+def take_weights(network: nn.Module, other: nn.Module) -> None:
+    """Give a network what another one of other options has too: tensors of the same name and shape."""
+    own = network.state_dict()
+    shared = {k: t for k, t in other.state_dict().items() if k in own and own[k].shape == t.shape}
+    network.load_state_dict(shared, strict=False)
 
 
 def load_weights(network: nn.Module, path: str, where: str = "model.checkpoint") -> None:

@@ -15,7 +15,7 @@ from bnnapps.plugins.classification.pictures import confusion_picture
 from bnnapps.plugins.graphs.config import GraphData, GraphModel
 from bnnapps.plugins.graphs.data import Prepared, prepare_graphs
 from bnnapps.plugins.graphs.loader import GraphLoader
-from bnnapps.plugins.graphs.model import Shape, build_shape, load_weights
+from bnnapps.plugins.graphs.model import Shape, build_shape, load_weights, take_weights
 from bnnapps.plugins.graphs.module import GraphModule, inputs_of, lacks, logits_of
 from bnnapps.plugins.graphs.pictures import embedding_picture, score_picture
 from bnnapps.plugins.graphs.sets import DEV, TEST
@@ -116,6 +116,17 @@ class GraphTask(ShapedTask):
     def build_shape(self, shape: Any) -> nn.Module:
         """A float network of that shape, with random weights."""
         return build_shape(shape)
+
+    def fitted(self, model: nn.Module, stage: ResolvedStage) -> nn.Module:
+        """The network that the stage asks for, with the weights that both have."""
+        whole = Shape.of(self.settings, self.data.predicts, self.features, len(self.classes))
+        wanted = whole.of_stage(self.settings.stages.get(stage.name, {}))
+        if self.architecture(model) == wanted._asdict():
+            return model
+        torch.manual_seed(self.recipe.seed)
+        network = build_shape(wanted)
+        take_weights(network, model)
+        return labelled(network, wanted)
 
     def misfit(self, shape: Any) -> str | None:
         """Another kind of target, or other numbers of features or classes."""

@@ -162,9 +162,10 @@ def test_every_network_becomes_binary_trains_and_comes_back(name: str, method: s
     )
 
 
-def test_operand_norms_give_both_signs_to_both_operands() -> None:
+@pytest.mark.parametrize("norm", ["operands", "medians"])
+def test_operand_norms_give_both_signs_to_both_operands(norm: str) -> None:
     torch.manual_seed(0)
-    settings = GraphModel(name="sage", hidden=16, norm="operands", activation="prelu", dropout=0.0)
+    settings = GraphModel(name="sage", hidden=16, norm=norm, activation="prelu", dropout=0.0)
     model = bnnapps.binarize(NodeClassifier(settings, 6, 3), "binarygnn")
     x, edges = torch.rand(40, 6), torch.randint(0, 40, (2, 120))  # never negative
     seen = []
@@ -174,6 +175,8 @@ def test_operand_norms_give_both_signs_to_both_operands() -> None:
     model(x, edges)
     assert len(seen) == 2
     assert all(bool((t < 0).any(0).all()) and bool((t > 0).any(0).all()) for t in seen)
+    if norm == "medians":  # of 40 codes a feature the lower half but the median itself is -1
+        assert all(t.sum(0).tolist() == [2.0] * 6 for t in seen)
 
 
 # Targets

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 import bnnapps
 from bnnapps.errors import UsageError
 from bnnapps.losses import LossHub, LossInputs, LossTerm, Outputs
+from bnnapps.nn import Squash
 from bnnapps.nn import functional as BF
-from bnnapps.plugins.graphs.dgcnn import BinaryDGCNN, RealEdgeConv, Structure, XorEdgeConv
+from bnnapps.plugins.graphs.dgcnn import BinaryDGCNN, FloatEdgeConv, RealEdgeConv, Structure, XorEdgeConv
 from bnnapps.plugins.graphs.knn import neighbours
 from bnnapps.plugins.graphs.losses import StructureOptions, local_structure, similarity, united
 
@@ -109,6 +110,27 @@ def test_a_real_edge_convolution_by_hand() -> None:
         assert torch.allclose(found[0, i], expected, atol=1e-6)
 
 
+@torch.no_grad()
+def test_an_edge_convolution_of_the_float_network_by_hand() -> None:
+    torch.manual_seed(0)
+    conv = FloatEdgeConv(4, 3).eval()
+    conv.norm.running_mean.uniform_(-1, 1)
+    conv.norm.running_var.uniform_(0.5, 2)
+    x, index = torch.randn(1, 5, 4), torch.randint(0, 5, (1, 5, 2))
+    found = conv(x, index)
+    for i in range(5):
+        rows = torch.stack([torch.cat([x[0, j] - x[0, i], x[0, i]]) for j in index[0, i].tolist()])
+        expected = F.leaky_relu(conv.norm(rows @ conv.linear.weight.T), 0.2).amax(0)
+        assert torch.allclose(found[0, i], expected, atol=1e-6)
+
+
+def test_the_float_network_has_no_sign_and_as_many_structures() -> None:
+    model, student = network(edges="float", neighbors="l2"), network()
+    assert not any(isinstance(m, Squash) for m in model.modules())
+    assert [s.features.shape for s in model.structured(clouds())[1]] == [(4, 20, c) for c in (6, 7, 8)]
+    assert [s.features.shape for s in student.structured(clouds())[1]] == [(4, 20, c) for c in (6, 7, 8)]
+
+
 def test_turning_the_points_around_changes_nothing() -> None:
     model, x = network(neighbors="l2"), clouds()
     order = torch.randperm(20)
@@ -117,7 +139,11 @@ def test_turning_the_points_around_changes_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"edges": "half"}, "edges is 'half': it must be one of real, xor"), ({"k": 0}, "must be positive")],
+    [
+        ({"edges": "half"}, "edges is 'half': it must be one of float, real, xor"),
+        ({"edges": "float"}, "set neighbors to l2"),
+        ({"k": 0}, "must be positive"),
+    ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):

@@ -74,23 +74,28 @@ def test_the_float_profile_is_the_network_of_kipf_and_welling() -> None:
 def test_binary_dgcnn_has_the_published_cascade() -> None:
     stages = load_recipe("binary_dgcnn_modelnet").train.resolved()
     assert [(s.name, s.init, s.teacher) for s in stages] == [
-        ("tanh", None, None),
+        ("float", None, None),
+        ("tanh", None, "float"),
         ("signs", "tanh", "tanh"),
         ("binary", "signs", "signs"),
     ]
     assert [(s.lr, s.epochs, s.optimizer.weight_decay) for s in stages] == [
+        (0.1, 250, 1e-4),
         (1e-3, 250, 1e-5),
         (2.5e-4, 350, 1e-5),
         (1e-3, 350, 0.0),
     ]
-    for stage, kernels in ((stages[1], ("hamming", "l2")), (stages[2], ("hamming", "hamming"))):
+    kernels_of = [("l2", "l2"), ("hamming", "l2"), ("hamming", "hamming")]
+    for stage, kernels in zip(stages[1:], kernels_of, strict=True):
         task, soft, structure = stage.losses
         assert (task.weight, task.options["label_smoothing"]) == (0.9, 0.2)
         # alpha T^2 = 0.1 * 9
         assert (soft.weight, soft.options) == (0.9, {"temperature": 3.0, "reduction": "batch"})
         assert (structure.name, structure.weight) == ("local_structure", 100.0)
         assert (structure.options["student"], structure.options["teacher"]) == kernels
-    assert [round(m * 350) for m in stages[2].schedule.milestones] == [50, 100, 150, 200, 250, 300]
+    assert (stages[0].optimizer.name, stages[0].schedule.end) == ("sgd", 0.01)
+    assert [loss.name for loss in stages[0].losses] == ["task"]
+    assert [round(m * 350) for m in stages[3].schedule.milestones] == [50, 100, 150, 200, 250, 300]
 
 
 SMALL = {
@@ -118,7 +123,8 @@ def test_a_recipe_runs_to_its_end(name: str, tmp_path: Path) -> None:
     else:
         linear = "pyg.Linear" if name == "binary_sage" else "linear"
         signs = {("squash", "binarygnn")}
-        assert plans == [set(), signs, signs | {(linear, "binarygnn")}]
+        floats = [set()] if name == "binary_sage" else [set(), set()]
+        assert plans == [*floats, signs, signs | {(linear, "binarygnn")}]
     events = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert all(math.isfinite(v) for e in events for v in e.values() if isinstance(v, float))
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
