@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from bnnapps.nn.layers.base import PARTS, BinaryLayer
+from bnnapps.nn.layers.base import PARTS, BinaryLayer, Parts
 from bnnapps.nn.spec import ActivationSpec, AttentionSpec, EmbeddingSpec, LinearSpec, MatmulSpec, Spec, WeightSpec
 from bnnapps.profile.counting import Cost, count
 from bnnapps.profile.owners import layer_type_of, owners
@@ -27,6 +27,8 @@ class LayerRow:
         activation_bits: bits of the input that meets the weights (of the widest operand of an attention), 32 if real;
             `None` where there are no products.
         macs: multiply-accumulates of all its products.
+        float_macs: those of them that the float network has too: none in what binarizing added (the further bases of
+            Group-Net).
         bops: those of codes, each times the bits of both operands.
         flops: those with a real operand.
         other_ops: output elements of every other float operator.
@@ -43,6 +45,7 @@ class LayerRow:
     weight_bits: int | None
     activation_bits: int | None
     macs: int
+    float_macs: int
     bops: int
     flops: int
     other_ops: int
@@ -118,7 +121,8 @@ def summarize(model: nn.Module, example_inputs: Any) -> Summary:
     names = {module: name for name, module in model.named_modules()}
     owner = owners(model)
     idle = [m for m in model.modules() if owner[m] is m and m not in costs]
-    rows = [_row(names[m], m, costs.get(m, Cost()), stored.get(m, Size())) for m in [*costs, *idle]]
+    added = {m for parts in model.modules() if isinstance(parts, Parts) for m in parts.modules()}
+    rows = [_row(names[m], m, costs.get(m, Cost()), stored.get(m, Size()), m in added) for m in [*costs, *idle]]
     rows = [r for r in rows if r.macs or r.other_ops or r.params]
     flops, bops = sum(r.flops for r in rows), sum(r.bops for r in rows)
     paper = flops + bops / 64
@@ -137,7 +141,7 @@ def summarize(model: nn.Module, example_inputs: Any) -> Summary:
     )
 
 
-def _row(name: str, module: nn.Module, cost: Cost, size: Size) -> LayerRow:
+def _row(name: str, module: nn.Module, cost: Cost, size: Size, added: bool) -> LayerRow:
     kind = layer_type_of(module)
     weight_bits, activation_bits = _bits(module, cost)
     if kind is not None:
@@ -153,6 +157,7 @@ def _row(name: str, module: nn.Module, cost: Cost, size: Size) -> LayerRow:
         weight_bits=weight_bits,
         activation_bits=activation_bits,
         macs=cost.flops + cost.binary_macs,
+        float_macs=0 if added else cost.flops + cost.binary_macs,
         bops=cost.bops,
         flops=cost.flops,
         other_ops=cost.other_ops,

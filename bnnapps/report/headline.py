@@ -139,8 +139,8 @@ def _operations(run: Run) -> Tile | None:
         return Tile("operations", f"{short(costs.flops)} MACs", remarks=("all of them float",))
     coded = costs.macs - costs.flops
     share = f"{numbers.percent(coded / costs.macs)} of the products run on codes"
-    ratio = f"{numbers.times(costs.macs / costs.ops_paper)} fewer" if costs.ops_paper > 0 else ""
-    value, before = f"{numbers.count(costs.ops_paper)} OPs", f"{short(costs.macs)} MACs"
+    ratio = f"{numbers.times(costs.float_macs / costs.ops_paper)} fewer" if costs.ops_paper > 0 else ""
+    value, before = f"{numbers.count(costs.ops_paper)} OPs", f"{short(costs.float_macs)} MACs"
     return Tile("operations", value, before, tuple(r for r in (ratio, share) if r))
 
 

@@ -137,9 +137,10 @@ def cost_plots(costs: Costs | None) -> list[Plot]:
     if stored:
         labels = f"float32, {size(costs.float_bytes)}", f"packed, {size(costs.packed_bytes)}"
         plots.append(bar_plot("Bytes by kind of layer", stored, labels, size, "bytes"))
-    products = bars_by_kind([(r.type, r.macs, r.flops + r.bops / 64) for r in costs.layers if r.macs])
+    products = bars_by_kind([(r.type, r.float_products, r.flops + r.bops / 64) for r in costs.layers if r.macs])
     if products:
-        labels = f"MACs, all float: {numbers.count(costs.macs)}", f"OPs: {numbers.count(costs.ops_paper)}"
+        before = f"MACs of the float network: {numbers.count(costs.float_macs)}"
+        labels = before, f"OPs: {numbers.count(costs.ops_paper)}"
         remark = "OPs = float MACs + BOPs / 64, in one forward pass on the task's example inputs."
         if costs.ops_all is not None:
             remark += f" With every other float operation: {numbers.count(costs.ops_all)}."

@@ -51,6 +51,7 @@ class LayerCost(_Read):
     kind: str = ""
     shape: tuple[int, ...] | None = None
     macs: int = 0
+    float_macs: int | None = None
     bops: int = 0
     flops: int = 0
     other_ops: int = 0
@@ -64,6 +65,11 @@ class LayerCost(_Read):
     def params(self) -> int:
         """All parameters, as they are deployed."""
         return self.params_1bit + self.params_2bit + self.params_float
+
+    @property
+    def float_products(self) -> int:
+        """`float_macs`; `macs` where the summary does not say."""
+        return self.macs if self.float_macs is None else self.float_macs
 
 
 class Costs(_Read):
@@ -85,6 +91,11 @@ class Costs(_Read):
     def macs(self) -> int:
         """All multiply-accumulates, those of codes and the others."""
         return sum(row.macs for row in self.layers)
+
+    @property
+    def float_macs(self) -> int:
+        """Those that the float network has too; of summaries that do not say which, all."""
+        return sum(row.float_products for row in self.layers)
 
 
 class LevelParity(_Read):
