@@ -1,6 +1,6 @@
 """Losses beyond the task's own: distillation, and the hub that sums named terms."""
 
-from bnnapps.losses import layerwise, terms
+from bnnapps.losses import latent, layerwise, terms
 from bnnapps.losses.distillation import (
     attention_scores,
     direction_matching,
@@ -26,6 +26,7 @@ __all__ = [
     "direction_matching",
     "get_loss",
     "hidden_mse",
+    "latent",
     "layerwise",
     "logit_mse",
     "losses",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from bnnapps.errors import UsageError, nearest
 from bnnapps.validation import Record, validated
@@ -55,6 +55,7 @@ class LossInputs:
         progress: the fraction of the training that is done, 0 to 1.
         task: what `labels` are.
         layers: runs of the same layer of student and teacher, where a loss compares layers.
+        latent: the student's binary layers, where a loss reads their latent weights.
 
     """
 
@@ -65,6 +66,7 @@ class LossInputs:
     progress: float = 0.0
     task: Literal["classification", "regression"] = "classification"
     layers: tuple[LayerPair, ...] = ()
+    latent: tuple[nn.Module, ...] = ()
 
     def of_teacher(self, term: str) -> Outputs:
         """The teacher's outputs, or `UsageError`."""
@@ -140,6 +142,7 @@ class Loss:
         extras: what it reads of `Outputs.extras`, of the teacher too where it needs one; a task computes only what is
             asked for.
         layers: whether it reads `LossInputs.layers`, which the training gives for every task.
+        latent: whether it reads `LossInputs.latent`, likewise.
 
     """
 
@@ -152,6 +155,7 @@ class Loss:
     soft_labels: bool = True
     extras: tuple[str, ...] = ()
     layers: bool = False
+    latent: bool = False
 
 
 _LOSSES: dict[str, Loss] = {}
@@ -291,6 +295,11 @@ class LossHub:
     def layers(self) -> bool:
         """Whether any term compares layers of student and teacher."""
         return any(t.loss.layers for t in self.terms)
+
+    @property
+    def latent(self) -> bool:
+        """Whether any term reads the latent weights of binary layers."""
+        return any(t.loss.latent for t in self.terms)
 
     def __call__(self, inputs: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
         """The total, and each term that counts now, not weighted and without gradient, by name.

@@ -102,8 +102,8 @@ def _without_bias(run: LayerPass) -> Tensor:
     )
 
 
-def _scale(layer: Any) -> Tensor:
-    """The scale of each filter, with its gradient where it is learned by the product rule."""
+def scale_of_filters(layer: Any) -> Tensor:
+    """The scale of each filter of a binary layer, with its gradient where it is learned by the product rule."""
     binarizer = layer.binary.weight
     learned = binarizer.spec.scale == "learned"
     scale: Tensor | None = binarizer.learned.amplitude if learned else binarizer.scale_of(layer.weight.detach())
@@ -115,7 +115,7 @@ def _scale(layer: Any) -> Tensor:
 
 def product_of_codes(run: LayerPass) -> Tensor:
     """What a binary layer computes before scale and bias; a learned scale gets no gradient through it."""
-    return _without_bias(run) / _along_channels(_scale(run.layer), run.layer)
+    return _without_bias(run) / _along_channels(scale_of_filters(run.layer), run.layer)
 
 
 def _codes(layer: Any) -> Tensor:
@@ -156,14 +156,16 @@ def amplitude_distance(pair: LayerPair) -> Tensor:
     """
     expected = _without_bias(pair.teacher).detach()
     product = product_of_codes(pair.student).detach()
-    return (expected - _along_channels(_scale(pair.student.layer), pair.student.layer) * product).square().mean()
+    return (
+        (expected - _along_channels(scale_of_filters(pair.student.layer), pair.student.layer) * product).square().mean()
+    )
 
 
 def weight_distance(pair: LayerPair) -> Tensor:
     """Mean over weights of (w - alpha w')^2, w the teacher's; with a gradient in alpha and in what searches w'."""
     other: Any = pair.teacher.layer
     weight: Tensor = other.weight.detach()
-    return (weight - _scale(pair.student.layer) * _codes(pair.student.layer)).square().mean()
+    return (weight - scale_of_filters(pair.student.layer) * _codes(pair.student.layer)).square().mean()
 
 
 def _summed(term: str, distance: Callable[[LayerPair], Tensor], learned: bool) -> Callable[[LossInputs], Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bnnapps.binarize import apply_constraints, is_binarized, plan_of
 from bnnapps.errors import DataError, TrainingError
 from bnnapps.losses.hub import LossHub, LossInputs
+from bnnapps.losses.latent import layers_with_latent_weights
 from bnnapps.nn.progress import set_progress
 from bnnapps.optim import ParameterGroup, optimizer_of, parameter_groups, set_rates
 from bnnapps.recipe.schema import ResolvedStage
@@ -140,11 +141,12 @@ class BinaryModule(pl.LightningModule):
         return total
 
     def _loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        latent = layers_with_latent_weights(self.model) if self.hub.latent else ()
         if not self.hub.layers or self.teacher is None:
-            return self.hub(dataclasses.replace(self.loss_inputs(batch), progress=self.fraction))
+            return self.hub(dataclasses.replace(self.loss_inputs(batch), progress=self.fraction, latent=latent))
         with LayerPairs(self.model, self.teacher) as watched:
             inputs = self.loss_inputs(batch)
-        return self.hub(dataclasses.replace(inputs, progress=self.fraction, layers=watched.pairs()))
+        return self.hub(dataclasses.replace(inputs, progress=self.fraction, layers=watched.pairs(), latent=latent))
 
     def _not_finite(self, batch: Any, batch_idx: int, total: Tensor, terms: Mapping[str, Tensor]) -> Exception:
         """What to raise for a batch whose data or loss is not finite: the batch runs again, every layer watched."""

@@ -82,6 +82,7 @@ def preview(
     for stage in stages:
         plans.append((stage, models.preview(stage, built)))
         _check_extras(task, stage, built[stage.name])
+        _check_latent(stage, plans[-1][1])
     return task, Preview(task.describe(), plans)
 
 
@@ -95,6 +96,16 @@ def _check_extras(task: Task, stage: ResolvedStage, model: nn.Module) -> None:
                     f"train, stage '{stage.name}': the loss '{config.name}' {reason}: drop the loss, or take another "
                     "network"
                 )
+
+
+def _check_latent(stage: ResolvedStage, plan: Plan | None) -> None:
+    """Raise `RecipeError` where a loss would read binary weights of a stage that has none."""
+    reading = next((config.name for config in stage.losses if get_loss(config.name).latent), None)
+    if reading is not None and (plan is None or not plan.binarized):
+        raise RecipeError(
+            f"train, stage '{stage.name}': the loss '{reading}' reads the weights of binary layers, and here no layer "
+            "becomes binary: drop the loss in this stage"
+        )
 
 
 def target_rows(recipe: Recipe, target: str) -> tuple[Preview, list[Any]]:

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
 from bnnapps.nn import Rectifier
+
+Kind = Literal["single_norm", "double_norm"]
+
+
+class PointNorm(nn.BatchNorm1d):
+    """BatchNorm over all points: (..., channels) to the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalised points."""
+        found: Tensor = super().forward(x if x.dim() == 2 else x.flatten(0, -2))
+        return found.view(x.shape)
 
 
 class PointUnit(nn.Module):
@@ -16,19 +28,25 @@ class PointUnit(nn.Module):
         in_channels: of the input.
         channels: of the output.
         act: with a rectifier, which rules replace where the network becomes binary.
+        kind: `double_norm`: another BatchNorm before the linear layer, so that signs are balanced there whatever comes
+            (a maximum over points too), and PReLU for the rectifier (POEM, Xu et al., BMVC 2021).
+        first: its input is that of the network, which is not normalised.
 
     """
 
-    def __init__(self, in_channels: int, channels: int, act: bool = True) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, act: bool = True, kind: Kind = "single_norm", first: bool = False
+    ) -> None:
         super().__init__()
+        double = kind == "double_norm"
+        self.norm = PointNorm(in_channels) if double and not first else None
         self.linear = nn.Linear(in_channels, channels, bias=False)
-        self.bn = nn.BatchNorm1d(channels)
-        self.act = Rectifier() if act else None
+        self.bn = PointNorm(channels)
+        self.act = (nn.PReLU() if double else Rectifier()) if act else None
 
     def forward(self, x: Tensor) -> Tensor:
         """The unit; see the class."""
-        y = self.linear(x)
-        z: Tensor = self.bn(y if y.dim() == 2 else y.flatten(0, -2)).view(y.shape)
+        z: Tensor = self.bn(self.linear(x if self.norm is None else self.norm(x)))
         return z if self.act is None else self.act(z)
 
 
@@ -38,21 +56,29 @@ class SharedMLP(nn.Sequential):
     Args:
         channels: of the input, then of each unit.
         last_act: whether the last unit has a rectifier; right before an aggregation it has none of its own.
+        kind: of the units.
+        first: the first unit reads the input of the network.
 
     """
 
-    def __init__(self, channels: Sequence[int], last_act: bool = True) -> None:
+    def __init__(
+        self, channels: Sequence[int], last_act: bool = True, kind: Kind = "single_norm", first: bool = False
+    ) -> None:
         last = len(channels) - 2
-        units = [PointUnit(channels[i], channels[i + 1], last_act or i < last) for i in range(len(channels) - 1)]
-        super().__init__(*units)
+        super().__init__(
+            *(
+                PointUnit(channels[i], channels[i + 1], last_act or i < last, kind, first and i == 0)
+                for i in range(len(channels) - 1)
+            )
+        )
 
 
 class Head(nn.Module):
     """Units, dropout, and a linear layer that puts out scores: (..., in) to (..., classes)."""
 
-    def __init__(self, channels: Sequence[int], classes: int, dropout: float = 0.0) -> None:
+    def __init__(self, channels: Sequence[int], classes: int, dropout: float = 0.0, kind: Kind = "single_norm") -> None:
         super().__init__()
-        self.mlp = SharedMLP(channels)
+        self.mlp = SharedMLP(channels, kind=kind)
         self.dropout = nn.Dropout(dropout)
         self.scores = nn.Linear(channels[-1], classes)
 

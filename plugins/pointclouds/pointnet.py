@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
+from bnnapps.errors import UsageError
 from bnnapps.nn import Aggregation, Rectifier
-from bnnapps.plugins.pointclouds.layers import Head, PointUnit, SharedMLP, scaled
+from bnnapps.plugins.pointclouds.layers import Head, Kind, PointNorm, PointUnit, SharedMLP, scaled
 
 PLACE = 3
 """A point's first numbers are x, y and z."""
@@ -20,24 +21,27 @@ class TransformNet(nn.Module):
     Args:
         size: k, and the number of channels that it reads.
         width: factor on its own channels.
+        unit: of its units; with `double_norm` nothing is clipped before the maximum, and the matrix has a norm too.
 
     """
 
-    def __init__(self, size: int, width: float = 1.0) -> None:
+    def __init__(self, size: int, width: float = 1.0, unit: Kind = "single_norm") -> None:
         super().__init__()
         a, b, c, d, e = scaled((64, 128, 1024, 512, 256), width)
         self.size = size
-        self.mlp = SharedMLP((size, a, b, c), last_act=False)
-        self.pool_act = Rectifier()
+        self.mlp = SharedMLP((size, a, b, c), last_act=False, kind=unit, first=size == PLACE)
+        self.pool_act: nn.Module = nn.Identity() if unit == "double_norm" else Rectifier()
         self.pool = Aggregation("max")
-        self.fc = SharedMLP((c, d, e))
+        self.fc = SharedMLP((c, d, e), kind=unit)
+        self.matrix_norm = PointNorm(e) if unit == "double_norm" else None
         self.matrix = nn.Linear(e, size * size)
         nn.init.zeros_(self.matrix.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, k) to (B, k, k)."""
         pooled = self.pool(self.pool_act(self.mlp(x)))
-        found: Tensor = self.matrix(self.fc(pooled))
+        features = self.fc(pooled)
+        found: Tensor = self.matrix(features if self.matrix_norm is None else self.matrix_norm(features))
         return found.view(-1, self.size, self.size) + torch.eye(self.size, device=x.device, dtype=x.dtype)
 
 
@@ -54,21 +58,29 @@ class Trunk(nn.Module):
         transforms: whether there are transforms at all; without them it is the "vanilla" PointNet.
         pool: `max` or `mean`.
         width: factor on the channels of the transforms.
+        unit: of all units.
 
     """
 
     def __init__(
-        self, channels: int, widths: list[int], transform_after: int, transforms: bool, pool: Any, width: float
+        self,
+        channels: int,
+        widths: list[int],
+        transform_after: int,
+        transforms: bool,
+        pool: Any,
+        width: float,
+        unit: Kind,
     ) -> None:
         super().__init__()
         self.transform_after = transform_after
-        self.input_transform = TransformNet(PLACE, width) if transforms else None
+        self.input_transform = TransformNet(PLACE, width, unit) if transforms else None
         last = len(widths) - 1
         inputs = [channels, *widths[:-1]]
         self.units = nn.ModuleList(
-            PointUnit(c, w, act=i < last) for i, (c, w) in enumerate(zip(inputs, widths, strict=True))
+            PointUnit(c, w, i < last, unit, first=i == 0) for i, (c, w) in enumerate(zip(inputs, widths, strict=True))
         )
-        self.feature_transform = TransformNet(widths[transform_after - 1], width) if transforms else None
+        self.feature_transform = TransformNet(widths[transform_after - 1], width, unit) if transforms else None
         self.pool = Aggregation(pool)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -83,6 +95,12 @@ class Trunk(nn.Module):
                 x = torch.bmm(x, self.feature_transform(x))
             found.append(x)
         return self.pool(x), found
+
+
+def _check_unit(unit: str) -> None:
+    known = get_args(Kind)
+    if unit not in known:
+        raise UsageError(f"unit is '{unit}': it must be one of {', '.join(known)}")
 
 
 def _roles(head: str) -> dict[str, list[str]]:
@@ -102,6 +120,10 @@ class PointNet(nn.Module):
         pool: `max` or `mean`, over the points of the trunk.
         width: factor on all inner channels.
         dropout: before the scores; 0.4 in float networks, none in published binary ones.
+        unit: `single_norm` as published, or `double_norm` as POEM has it (`PointUnit`).
+
+    Raises:
+        UsageError: another kind of unit.
 
     """
 
@@ -113,11 +135,13 @@ class PointNet(nn.Module):
         pool: str = "max",
         width: float = 1.0,
         dropout: float = 0.0,
+        unit: Kind = "single_norm",
     ) -> None:
+        _check_unit(unit)
         super().__init__()
         widths = scaled((64, 128, 1024), width)
-        self.trunk = Trunk(channels, widths, 1, transforms, pool, width)
-        self.head = Head([widths[-1], *scaled((512, 256), width)], classes, dropout)
+        self.trunk = Trunk(channels, widths, 1, transforms, pool, width, unit)
+        self.head = Head([widths[-1], *scaled((512, 256), width)], classes, dropout, unit)
         self.layer_roles = _roles("head.scores")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -156,12 +180,14 @@ class PointNetParts(_PerPoint):
         pool: str = "max",
         width: float = 1.0,
         dropout: float = 0.0,
+        unit: Kind = "single_norm",
     ) -> None:
+        _check_unit(unit)
         super().__init__()
         widths = scaled((64, 128, 128, 512, 2048), width)
-        self.trunk = Trunk(channels, widths, 3, transforms, pool, width)
+        self.trunk = Trunk(channels, widths, 3, transforms, pool, width, unit)
         self.beside = (0, 1, 2, 3, 4)
-        self.head = Head([widths[-1] + sum(widths), *scaled((256, 256, 128), width)], classes, dropout)
+        self.head = Head([widths[-1] + sum(widths), *scaled((256, 256, 128), width)], classes, dropout, unit)
         self.layer_roles = _roles("head.scores")
 
 
@@ -180,10 +206,12 @@ class PointNetScene(_PerPoint):
         pool: str = "max",
         width: float = 1.0,
         dropout: float = 0.0,
+        unit: Kind = "single_norm",
     ) -> None:
+        _check_unit(unit)
         super().__init__()
         widths = scaled((64, 128, 1024), width)
-        self.trunk = Trunk(channels, widths, 1, transforms, pool, width)
+        self.trunk = Trunk(channels, widths, 1, transforms, pool, width, unit)
         self.beside = (0,)
-        self.head = Head([widths[-1] + widths[0], *scaled((512, 256, 128), width)], classes, dropout)
+        self.head = Head([widths[-1] + widths[0], *scaled((512, 256, 128), width)], classes, dropout, unit)
         self.layer_roles = _roles("head.scores")

@@ -42,6 +42,8 @@ NAMES = [
     "soft_cross_entropy",
     "squared_hinge",
     "task",
+    "weight_modes",
+    "weight_reconstruction",
 ]
 
 
@@ -108,7 +110,8 @@ def test_each_term_is_its_formula(inputs: LossInputs) -> None:
         "direction_matching": sum(directions.values()),
         **{f"direction_matching_{tap}": d for tap, d in directions.items()},
     }
-    elsewhere = ("attention_map", "squared_hinge", "layer_amplitude", "layer_angle", "layer_weight")
+    layers = ("layer_amplitude", "layer_angle", "layer_weight", "weight_modes", "weight_reconstruction")
+    elsewhere = ("attention_map", "squared_hinge", *layers)
     assert sorted(expected) == [n for n in NAMES if n not in elsewhere]
     for name, tensor in expected.items():
         torch.testing.assert_close(value(name, inputs), tensor, msg=name)
@@ -210,7 +213,7 @@ def test_terms_that_make_no_sense(arguments: dict[str, float], message: str) -> 
         LossTerm("task", **arguments)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("task", "squared_hinge")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("task", "squared_hinge") and "weight_" not in n])
 def test_a_missing_teacher_is_named(name: str, inputs: LossInputs) -> None:
     with pytest.raises(UsageError, match=f"the loss '{name}' compares with a teacher"):
         value(name, dataclasses.replace(inputs, teacher=None))

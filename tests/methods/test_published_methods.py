@@ -42,6 +42,8 @@ COMPOSITION: list[tuple[str, str, str, Any]] = [
     ("bipointnet", "linear", "output.initial", "recovery"),
     ("bipointnet", "aggregation", "pool", "ema_max"),
     ("bipointnet", "nonlinearity", "becomes", "hardtanh"),
+    ("poem", "linear", "weight.scale", "learned"),
+    ("poem", "linear", "weight.transform", "none"),
     ("bigcn", "linear", "weight.scale_over", "filter"),
     ("bigcn", "linear", "activation.scale", "input_map"),
     ("bigcn", "linear", "input_gradient", "plain"),

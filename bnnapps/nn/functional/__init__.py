@@ -25,6 +25,7 @@ from bnnapps.nn.functional.lookup import (
     spectrum,
 )
 from bnnapps.nn.functional.masked import drop_scores, dropout, relu, saved_as_made
+from bnnapps.nn.functional.mixture import TwoModes, two_modes
 from bnnapps.nn.functional.on_bits import (
     Compared,
     carrier,
@@ -78,6 +79,7 @@ __all__ = [
     "Neighbours",
     "PackedBits",
     "SearchStart",
+    "TwoModes",
     "addresses",
     "aggregate",
     "carrier",
@@ -151,6 +153,7 @@ __all__ = [
     "tau_schedule",
     "ternary",
     "ternary_codes",
+    "two_modes",
     "unit_levels",
     "unpack",
     "unscaled",

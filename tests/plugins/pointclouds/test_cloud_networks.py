@@ -6,6 +6,7 @@ from torch import nn
 
 import bnnapps
 from bnnapps.binarize import apply_plan
+from bnnapps.errors import UsageError
 from bnnapps.nn import functional as BF
 from bnnapps.plugins.pointclouds.dgcnn import DGCNN, DynamicEdgeConv
 from bnnapps.plugins.pointclouds.geometry import (
@@ -22,6 +23,7 @@ from bnnapps.plugins.pointclouds.pointnet2 import PointNet2, SetAbstraction
 CLOUD, WIDE = torch.randn(3, 40, 3) / 2, torch.randn(3, 40, 9) / 2
 NETWORKS = {
     "pointnet": (lambda: PointNet(7, width=0.25), CLOUD, (3, 7)),
+    "double_norm": (lambda: PointNet(7, width=0.25, unit="double_norm"), CLOUD, (3, 7)),
     "vanilla": (lambda: PointNet(7, width=0.25, transforms=False, pool="mean"), CLOUD, (3, 7)),
     "parts": (lambda: PointNetParts(5, width=0.125), CLOUD, (3, 40, 5)),
     "scene": (lambda: PointNetScene(4, width=0.25), WIDE, (3, 40, 4)),
@@ -103,6 +105,24 @@ def test_every_layer_but_the_first_and_the_scores_becomes_binary(name: str) -> N
     assert model(x).isfinite().all()
     bnnapps.restore(model)
     assert model.state_dict().keys() == state.keys()
+
+
+def test_double_norms_balance_signs_behind_a_maximum() -> None:
+    torch.manual_seed(0)
+    model = PointNet(10, width=0.125, unit="double_norm").train()
+    seen: list[torch.Tensor] = []
+    layers = ["trunk.feature_transform.fc.0", "trunk.feature_transform", "head.mlp.0", "head.mlp.1"]
+    for name in layers:
+        norm = model.get_submodule(name + (".matrix_norm" if name.endswith("transform") else ".norm"))
+        norm.register_forward_hook(lambda m, args, out: seen.append(out))
+    model(torch.randn(64, 32, 3))
+    assert len(seen) == len(layers)
+    assert all(0.3 < float((found >= 0).float().mean()) < 0.7 for found in seen)
+    assert model.trunk.units[0].norm is None
+    assert model.trunk.input_transform is not None
+    assert model.trunk.input_transform.mlp[0].norm is None
+    with pytest.raises(UsageError, match="unit is 'triple': it must be one of single_norm, double_norm"):
+        PointNet(10, unit="triple")  # type: ignore[arg-type]
 
 
 def test_published_sizes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from recipe_comments import bare_keys
 from rich.console import Console
 
 import bnnapps
+from bnnapps.errors import RecipeError
 from bnnapps.plugins.pointclouds.config import CloudModel
 from bnnapps.plugins.pointclouds.data_config import CloudData
 from bnnapps.recipe.load import as_recipe, dump_recipe, load_recipe, shipped_recipes
@@ -99,6 +101,36 @@ def test_baselines_change_layers_and_aggregation_alone(method: str, pool: str) -
             assert spec.becomes == "hardtanh"
         else:
             assert spec == linear
+
+
+def test_poem_has_the_published_losses_and_units() -> None:
+    recipe: Any = load_recipe("bipointnet_modelnet", ["profile=poem"])
+    weights = {loss.name: loss.weight for loss in recipe.train.losses}
+    assert weights == {"task": 1, "orthogonal_transform": 1e-3, "weight_reconstruction": 1e-4, "weight_modes": 1e-3}
+    found = specs("poem")
+    real = {"trunk.input_transform.mlp.0.linear", "trunk.units.0.linear", "head.scores"}
+    pools = {"trunk.input_transform.pool", "trunk.feature_transform.pool", "trunk.pool"}
+    assert {n for n, spec in found.items() if spec is None} == real | pools
+    linear = bnnapps.methods.get_method("poem").layers["linear"]
+    assert all(spec == linear for spec in found.values() if spec is not None)
+
+
+def test_weights_that_no_layer_has_are_named_before_anything_runs() -> None:
+    with pytest.raises(RecipeError, match="'weight_reconstruction' reads the weights of binary layers, and here no"):
+        preview(load_recipe("bipointnet_modelnet", ["profile=quick+poem", *TINY, "binarize=null"]))
+
+
+def test_two_steps_of_poem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bnnapps.training.runner.refresh_report", lambda folder: None)
+    small = ["train.epochs=null", "train.steps=2", "export.dialects=[packed]", "trainer.log_every_n_steps=1"]
+    result = run_recipe(
+        load_recipe("bipointnet_modelnet", ["profile=quick+poem", *TINY, *small]), tmp_path, Console(file=io.StringIO())
+    )
+    (parity,) = (tmp_path / "export").rglob("*.parity.json")
+    assert json.loads(parity.read_text())["verdict"] == "exact"
+    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert any(e.get("loss/weight_modes", 0) > 0 and e["loss/weight_reconstruction"] > 0 for e in logged)
+    assert result["stages"][0]["steps"] == 2
 
 
 @pytest.mark.parametrize("name", RECIPES)

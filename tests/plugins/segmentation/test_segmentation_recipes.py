@@ -102,7 +102,7 @@ def test_dadnet_is_binary_but_for_its_first_and_last_layer() -> None:
 def test_a_recipe_runs_to_its_end(name: str, tmp_path: Path) -> None:
     stages = [s.name for s in load_recipe(name, ["profile=quick"]).train.stages]
     lengths = ["train.epochs=null", "train.steps=2", *(f"train.stages.{s}.epochs=null" for s in stages)]
-    width = "model.options.width=4"
+    width = "model.options.width=8"
     recipe = load_recipe(name, ["profile=quick", SMALL, *lengths, width, "export.dialects=[]"])
     result = run_recipe(recipe, tmp_path, Console(file=io.StringIO()))
     resolved = recipe.train.resolved()

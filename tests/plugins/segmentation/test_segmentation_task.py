@@ -27,7 +27,7 @@ from bnnapps.training.runner import open_run, run_recipe
 from bnnapps.training.stages import open_model
 
 SMALL = {"train_size": 6, "dev_size": 5, "batch_size": 3, "eval_batch_size": 2, "size": [32, 48]}
-NET = {"backbone": "small_resnet", "options": {"width": 4}, "output_stride": 16}
+NET = {"backbone": "small_resnet", "options": {"width": 8}, "output_stride": 16}
 QUIET = Console(file=io.StringIO())
 
 
