@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ from bnnapps.plugins.detection.sets import (
 )
 from bnnapps.plugins.detection.voc import read_voc, voc_classes, voc_rows
 from bnnapps.plugins.imagery.images import BrokenImageError, broken_message
-from bnnapps.plugins.imagery.scenes import CLASSES, Scene, digit_scenes
+from bnnapps.plugins.imagery.scenes import CLASSES, SCALE, Scene, digit_scenes
 from bnnapps.plugins.imagery.voc_tree import scene_tree
 
 Rows = list[Annotated]
@@ -52,7 +53,13 @@ def prepare_detection(settings: DetectionData, seed: int) -> Prepared:
 
 
 def _parts(settings: DetectionData) -> dict[str, list[Scene]]:
-    more = (settings.scene_size, settings.scene_digits, settings.generator_seed, settings.scene_backgrounds)
+    more = (
+        settings.scene_size,
+        settings.scene_digits,
+        settings.generator_seed,
+        settings.scene_backgrounds,
+        (settings.scene_scale[0], settings.scene_scale[1]),
+    )
     counts = _scene_counts(settings)
     return {"train": digit_scenes("train", counts["train"], *more), "val": digit_scenes("dev", counts["dev"], *more)}
 
@@ -74,8 +81,14 @@ def _scenes(settings: DetectionData) -> Prepared:
 
 
 def _written_scenes(settings: DetectionData, root: Path, broken: dict[Path, str]) -> tuple[Rows, Rows, Sequence[str]]:
-    facts = {"size": settings.scene_size, "most_digits": settings.scene_digits, "seed": settings.generator_seed}
+    facts: dict[str, Any] = {
+        "size": settings.scene_size,
+        "most_digits": settings.scene_digits,
+        "seed": settings.generator_seed,
+    }
     facts |= _scene_counts(settings)
+    if settings.scene_scale != list(SCALE):  # trees that were written before there was a choice stay valid
+        facts["scale"] = settings.scene_scale
     scene_tree(root, facts | {"backgrounds": settings.scene_backgrounds}, lambda: _parts(settings), CLASSES)
     return _voc(settings.model_copy(update={"classes": list(CLASSES)}), root, broken)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from bnnapps.plugins.imagery.scenes import SCALE
 from bnnapps.validation import Record
 
 Source = Literal["digit_scenes", "voc", "coco"]
 Resize = Literal["stretch", "letterbox", "shorter"]
 Augment = Literal["none", "flip", "ssd"]
 Backgrounds = Literal["generated", "photographs"]
+Share = Annotated[float, Field(ge=0.1, le=0.7)]
 
 
 class DetectionData(Record):
@@ -63,6 +65,8 @@ class DetectionData(Record):
     """For `digit_scenes`: side of a scene in pixels."""
     scene_digits: int = Field(default=5, ge=1)
     """For `digit_scenes`: most digits in a scene; each has at least one."""
+    scene_scale: list[Share] = Field(default=list(SCALE), min_length=2, max_length=2)
+    """For `digit_scenes`: least and greatest side of a digit's frame as shares of the scene's side."""
     scene_backgrounds: Backgrounds = "generated"
     """For `digit_scenes`: `photographs` takes those of brick, grass and gravel that scikit-image ships."""
     generator_seed: int = Field(default=0, ge=0)
@@ -76,6 +80,8 @@ class DetectionData(Record):
                     raise ValueError(f"{key} is given, but source is 'digit_scenes', which has its own: drop {key}")
         elif self.root is None:
             raise ValueError(f"source is '{self.source}', so root must name a folder in that layout")
+        if self.scene_scale[0] > self.scene_scale[1]:
+            raise ValueError(f"scene_scale is {self.scene_scale}: give the least share first")
         if self.max_size is not None and (self.size is None or self.resize != "shorter"):
             raise ValueError("max_size belongs to resize 'shorter' beside a size: drop it, or set both")
         if self.max_size is not None and self.size is not None and self.max_size < self.size:

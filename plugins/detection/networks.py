@@ -124,6 +124,8 @@ def fasterrcnn_c4(
     depth: int = 18,
     widths: Sequence[int] = (64, 128, 256, 512),
     frozen_stem: bool = False,
+    stem_pool: bool = True,
+    stem_relu: bool = True,
     anchor_sizes: Sequence[int] = (128, 256, 512),
     rpn_channels: int = 512,
     min_size: int = 600,
@@ -136,7 +138,9 @@ def fasterrcnn_c4(
         num_classes: with the background.
         depth: 18, 34 or 50.
         widths: of the ResNet's stages.
-        frozen_stem: see `ResNetC4`.
+        frozen_stem: see `ResNetC4`,
+        stem_pool: for this too,
+        stem_relu: and this.
         anchor_sizes: sides of the anchors in pixels, each with the ratios 1:2, 1:1 and 2:1.
         rpn_channels: of the 3x3 convolution of the region proposals.
         min_size: what the shorter side of an image is brought to,
@@ -144,7 +148,7 @@ def fasterrcnn_c4(
         options: of torchvision's FasterRCNN, such as `box_batch_size_per_image`.
 
     """
-    trunk = ResNetC4(depth, widths, frozen_stem)
+    trunk = ResNetC4(depth, widths, frozen_stem, stem_pool, stem_relu)
     anchors = AnchorGenerator((tuple(anchor_sizes),), ((0.5, 1.0, 2.0),))
     head = ResNetC5Head(depth, widths)
     published: dict[str, Any] = {

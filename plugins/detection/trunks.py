@@ -118,25 +118,35 @@ BLOCKS: dict[int, tuple[Any, tuple[int, int, int, int]]] = {
 
 
 class ResNetC4(nn.Module):
-    """A ResNet up to its third stage, stride 16, as the trunk of Faster R-CNN (He et al., 2016).
+    """A ResNet up to its third stage, stride 16 (8 without the stem's pooling), as the trunk of Faster R-CNN.
 
-    Names are torchvision's, so that its weights load.
+    He et al., 2016. Names are torchvision's, so that its weights load.
 
     Args:
         depth: 18, 34 or 50.
         widths: channels of the stages' 3x3 convolutions; the published ones by default.
         frozen_stem: the first convolution and its BatchNorm do not move (for weights that were trained before).
+        stem_pool: the maximum pooling behind the first convolution; images of some 100 pixels are better off without.
+        stem_relu: the ReLU before it. Signs of what it puts out are all +1, so BiDet's and Bi-Real's released
+            networks have none.
 
     """
 
-    def __init__(self, depth: int = 18, widths: Sequence[int] = (64, 128, 256, 512), frozen_stem: bool = False) -> None:
+    def __init__(
+        self,
+        depth: int = 18,
+        widths: Sequence[int] = (64, 128, 256, 512),
+        frozen_stem: bool = False,
+        stem_pool: bool = True,
+        stem_relu: bool = True,
+    ) -> None:
         super().__init__()
         block, counts = BLOCKS[depth]
         self.conv1 = nn.Conv2d(3, widths[0], 7, 2, 3, bias=False)
         self.bn1 = FrozenBatchNorm2d(widths[0]) if frozen_stem else nn.BatchNorm2d(widths[0])
         self.conv1.requires_grad_(not frozen_stem)
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.relu = nn.ReLU(inplace=True) if stem_relu else nn.Identity()
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if stem_pool else nn.Identity()
         before = widths[0]
         for i in range(3):
             stage = resnet_stage(block, before, widths[i], counts[i], 1 if i == 0 else 2)
@@ -146,7 +156,7 @@ class ResNetC4(nn.Module):
         _initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) to (N, C, H / 16, W / 16)."""
+        """(N, 3, H, W) to (N, C, H / 16, W / 16), without the pooling to (N, C, H / 8, W / 8)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for name in ("layer1", "layer2", "layer3"):
             x = self.get_submodule(name)(x)

@@ -20,6 +20,8 @@ CLASSES = tuple(str(digit) for digit in range(10))
 IGNORE = 255
 INK, EDGE = 0.5, 0.15
 """A pixel that is covered by at least `INK` belongs to the digit, one from `EDGE` on to its edge."""
+SCALE = (0.2, 0.48)
+"""Least and greatest side of a digit's frame, ink and empty border, as a share of the scene's side."""
 _MARGIN = 2
 _CONTRAST = 110
 _TRIES = 30
@@ -49,6 +51,7 @@ def digit_scenes(
     most_digits: int = 5,
     seed: int = 0,
     backgrounds: Backgrounds = "generated",
+    scale: tuple[float, float] = SCALE,
 ) -> list[Scene]:
     """Scenes of the digits that `load_digits` gives; training and dev scenes share no digit.
 
@@ -63,6 +66,7 @@ def digit_scenes(
         most_digits: at least 1.
         seed: of everything random.
         backgrounds: `photographs` needs scikit-image.
+        scale: least and greatest side of a digit's frame as a share of `size`; ink takes some seven tenths of it.
 
     Raises:
         MissingExtraError, DataError: the digits or the photographs are not installed.
@@ -74,7 +78,7 @@ def digit_scenes(
     pictures = photographs() if backgrounds == "photographs" else []
     number = 0 if part == "train" else 1
     rngs = (np.random.default_rng([seed, number, i]) for i in range(count))
-    return [_composed(rng, images, labels, size, most_digits, pictures) for rng in rngs]
+    return [_composed(rng, images, labels, size, most_digits, scale, pictures) for rng in rngs]
 
 
 def _composed(
@@ -83,6 +87,7 @@ def _composed(
     labels: NDArray[np.int64],
     size: int,
     most: int,
+    scale: tuple[float, float],
     pictures: Sequence[NDArray[np.uint8]],
 ) -> Scene:
     image = photograph_ground(rng, size, pictures) if pictures else generated_ground(rng, size)
@@ -91,7 +96,7 @@ def _composed(
     found: list[int] = []
     for _ in range(1 + int(rng.random() * most)):
         chosen = int(rng.random() * len(digits))
-        cover = _warped(rng, digits[chosen], size)
+        cover = _warped(rng, digits[chosen], size, scale)
         place = _place(rng, cover.shape, boxes, size)
         if place is None:
             continue
@@ -108,9 +113,10 @@ def _composed(
     return Scene(pixels, mask, np.array(boxes, np.float32).reshape(-1, 4), np.array(found, np.int64))
 
 
-def _warped(rng: np.random.Generator, digit: NDArray[np.uint8], size: int) -> Floats:
+def _warped(rng: np.random.Generator, digit: NDArray[np.uint8], size: int, scale: tuple[float, float]) -> Floats:
     """The digit scaled, turned and slanted, as the share of each pixel that ink covers, cut to `EDGE`."""
-    side = (0.2 + 0.28 * rng.random()) * size
+    spread = round(scale[1] - scale[0], 9)  # 0.48 - 0.2 is 0.28, as scenes have always been composed
+    side = (scale[0] + spread * rng.random()) * size
     angle = np.deg2rad(50 * (rng.random() - 0.5))
     slant, stretch = 0.4 * (rng.random() - 0.5), 0.8 + 0.4 * rng.random()
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

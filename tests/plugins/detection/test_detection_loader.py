@@ -237,6 +237,8 @@ def test_orientation_reaches_the_batch(tmp_path):
         ({"source": "voc", "root": "x", "train_splits": []}, "at least 1 item"),
         ({"max_size": 300}, "max_size belongs to resize 'shorter'"),
         ({"resize": "shorter", "size": 300, "max_size": 200}, "max_size is 200, less than size, 300"),
+        ({"scene_scale": [0.5, 0.4]}, "scene_scale is .0.5, 0.4.: give the least share first"),
+        ({"scene_scale": [0.2, 0.9]}, "less than or equal to 0.7"),
         ({"expand": 2.0}, "belong to augment 'ssd', and augment is 'none'"),
         ({"cache": True}, "cache is for images in files, and digit scenes without root are in memory"),
         ({"source": "voc", "root": "x", "cache": True, "workers": 2}, "workers has no use when cache is true"),
@@ -281,6 +283,8 @@ def test_digit_scenes_written_as_a_tree_and_read_back(tmp_path):
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == written  # once
     with pytest.raises(DataError, match=r"scenes holds digit scenes of other settings"):
         prepare_detection(scenes(root=str(root), generator_seed=4), 0)
+    with pytest.raises(DataError, match=r"scenes holds digit scenes of other settings"):
+        prepare_detection(scenes(root=str(root), generator_seed=3, scene_scale=[0.3, 0.6]), 0)
 
 
 def test_digit_scenes_do_not_overwrite_what_is_there(tmp_path):

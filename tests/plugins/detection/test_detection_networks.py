@@ -77,6 +77,27 @@ def test_a_detector_trains_and_detects(kind: str) -> None:
     assert all(1 <= int(label) <= 3 for d in found for label in d["labels"])
 
 
+def test_a_stem_without_pooling_has_finer_maps_and_the_same_weights() -> None:
+    options = DETECTORS["faster r-cnn"]["options"]
+    fine, coarse = (
+        build_detector(DetectorModel(name="fasterrcnn_c4", options=options | {"stem_pool": pool}), 3)[0]
+        for pool in (False, True)
+    )
+    images = torch.rand(1, 3, 64, 64)
+    sides = [network.get_submodule("backbone")(images).shape[-1] for network in (fine, coarse)]
+    assert sides == [8, 4]
+    coarse.load_state_dict(fine.state_dict())
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_a_stem_without_relu_leaves_signs_something_to_tell(relu: bool) -> None:
+    options = DETECTORS["faster r-cnn"]["options"] | {"stem_relu": relu}
+    model, _ = build_detector(DetectorModel(name="fasterrcnn_c4", options=options), 3)
+    warnings = bnnapps.plan(model, "bidet_sc", example_inputs=(batch()[0],)).warnings
+    assert [w for w in warnings if "always +1" in w] == [w for w in warnings if relu]
+    assert any("backbone.layer1.0.conv1" in w for w in warnings) == relu
+
+
 @by_kind
 def test_first_layer_and_heads_stay_real(kind: str) -> None:
     model = make(kind)

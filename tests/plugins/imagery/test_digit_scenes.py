@@ -57,6 +57,17 @@ def test_ink_differs_from_the_ground_and_all_digits_occur():
     assert np.min(gaps) > 15
 
 
+def test_digits_are_as_large_as_asked():
+    """Ink takes up to about a frame's height, and no scene is empty at the largest size."""
+    few, large = (digit_scenes("dev", 40, 96, most_digits=2, scale=s) for s in ((0.2, 0.2), (0.7, 0.7)))
+    heights = [np.median(np.concatenate([s.boxes[:, 3] - s.boxes[:, 1] for s in scenes])) for scenes in (few, large)]
+    assert 3 < heights[1] / heights[0] < 4
+    assert 0.5 * 0.7 * 96 < heights[1] < 0.9 * 0.7 * 96
+    assert all(len(scene.boxes) >= 1 for scene in large)
+    same = digit_scenes("dev", 1, 96, scale=(0.2, 0.48))[0], digit_scenes("dev", 1, 96)[0]
+    assert np.array_equal(same[0].image, same[1].image)
+
+
 def test_digits_do_not_touch_and_a_full_scene_holds_fewer():
     scenes = digit_scenes("dev", 4, 64, most_digits=60)
     counts = [len(scene.boxes) for scene in scenes]
