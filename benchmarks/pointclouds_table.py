@@ -32,9 +32,11 @@ METHODS = {
 }
 POOLS = {"max": "max", "ema_avg": "EMA-avg", "ema_max": "EMA-max"}
 FLOAT = {"float-max": "max", "float-mean": "mean"}
+UNITS = {"poem-max": "double_norm"}
 ROWS = {
     **{name: f"float, {pool}" for name, pool in FLOAT.items()},
     **{f"{m}-{p}": f"{METHODS[m]}, {POOLS[p]}" for p in ("ema_max", "max", "ema_avg") for m in METHODS},
+    "poem-max": "POEM, max, norms on both sides",
 }
 DEFAULT = [row for row in ROWS if not row.startswith("xnorpp")]
 PROGRAM = str(Path(sys.executable).parent / "bnnapps")
@@ -43,8 +45,8 @@ PROGRAM = str(Path(sys.executable).parent / "bnnapps")
 def profiles_of(row: str) -> list[str]:
     """The profiles of the recipe that make a row."""
     method, _, pool = row.partition("-")
-    if method == "float":
-        return ["float"]
+    if method in ("float", "poem"):
+        return [method]
     named = [] if method == "bipointnet" else [method]
     return named if pool == "ema_max" else [*named, pool]
 
@@ -61,7 +63,10 @@ def command_of(row: str, seed: int, options: argparse.Namespace) -> list[str]:
         "data.points": options.points,
         "data.stored": options.stored,
         "data.batch_size": options.batch_size,
-        "model.options": json.dumps({"width": options.width, "dropout": 0.0, "pool": FLOAT.get(row, "max")}),
+        "model.options": json.dumps(
+            {"width": options.width, "dropout": 0.0, "pool": FLOAT.get(row, "max")}
+            | ({"unit": UNITS[row]} if row in UNITS else {})
+        ),
         "train.epochs": options.epochs,
         "train.lr": options.lr,
         "train.select": "last",
