@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 from onnx import ModelProto
+from onnx_ir.passes import common
 
 from bnnapps.export.dialects import portable
 from bnnapps.export.flow import Dialect, Step, Work
@@ -55,6 +57,7 @@ def _epilogues(work: Work) -> Work:
 
 def _layout(work: Work) -> Work:
     channels_last(work.onnx)
+    common.DeduplicateInitializersPass(size_limit=sys.maxsize)(work.onnx)  # weights that two products of a layer share
     return work
 
 
@@ -90,7 +93,7 @@ DIALECT = Dialect(
         Step(
             "epilogues", "what is left behind the sums becomes part of the layer", _epilogues, agrees="up to rounding"
         ),
-        Step("layout", "float maps between our layers have their channels last", _layout),
+        Step("layout", "float maps between our layers have their channels last, equal constants are one", _layout),
         Step("describe", "dialect, version, sign_zero and the binary layers go into the file's metadata", _describe),
         Step("audit", "the structure is checked: operators, bits of the weights, no latent weight", _audit),
     ),
