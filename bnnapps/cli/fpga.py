@@ -54,9 +54,6 @@ def fpga(
     router: Annotated[
         str | None, typer.Option("--router", help="Of nextpnr: router1 (its default), or router2 for full designs.")
     ] = None,
-    density: Annotated[
-        float | None, typer.Option("--density", help="How full the placer heap may make a region; 0.9 by default.")
-    ] = None,
     begin: Annotated[
         str | None, typer.Option("--from", metavar="STEP", help="Do this step and later ones again.")
     ] = None,
@@ -72,7 +69,7 @@ def fpga(
     if model is None:
         raise UsageError("give the folder of a finished run or a packed file, or --list-steps")
     importlib.import_module("bnnapps.export").require_packages()
-    effort = importlib.import_module("bnnapps.export.fpga.route").Effort(placer, router, density)
+    effort = importlib.import_module("bnnapps.export.fpga.route").Effort(placer, router)
     simulators = None if not sim else tuple(sim)
     options = importlib.import_module("bnnapps.export.fpga.flow").Options(
         target, fps, mhz, folding, luts, brams, vectors, simulators, scores, seed, style, levels, effort

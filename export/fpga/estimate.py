@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bnnapps.export.fpga.devices import Device
 from bnnapps.export.fpga.folding import Fold, Folding, line_rows
 from bnnapps.export.fpga.layers import EIGHT_BITS, Compute, Conv, Network
-from bnnapps.export.fpga.memory import rank_bits, sum_bits
+from bnnapps.export.fpga.memory import rank_bits, sum_bits, words_a_row
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,9 @@ _SMALL = 2048
 
 def memory(bits: int, depth: int, device: Device) -> Estimate:
     """A memory of `depth` words: block memories if it fills them somewhat, else lookup tables of 16 bits each."""
-    words = max(1, device.bram_bits // device.bram_width)
-    blocks = -(-bits // device.bram_width) * -(-depth // words)
-    if depth > words:  # narrower words make a block deeper
-        blocks = min(blocks, -(-bits * depth // device.bram_bits) + -(-bits // device.bram_width))
+    words, halvings = max(1, device.bram_bits // device.bram_width), device.bram_width.bit_length()
+    # half the width, twice the depth
+    blocks = min(-(-bits // (device.bram_width >> k)) * -(-depth // (words << k)) for k in range(halvings))
     if bits * depth < _SMALL or depth < 24:
         return Estimate(-(-bits * depth // (16 if device.lut_inputs == 4 else 64)), 0)
     return Estimate(0, blocks)
@@ -48,7 +47,11 @@ def estimate_layer(layer: Compute, fold: Fold, device: Device) -> Estimate:
     logic = fold.pe * (product + tree + 2.2 * width + 4)
     steps, groups = layer.terms // fold.simd, layer.outputs // fold.pe
     control = 410.0 if isinstance(layer, Conv) else 70.0
-    parts = [memory(fold.pe * fold.simd, steps * groups, device), memory(fold.pe * width, groups, device)]
+    beside = words_a_row(layer, fold)
+    weights = memory(beside * fold.pe * fold.simd, -(-steps * groups // beside), device)
+    if beside > 1:  # one word of a row is chosen
+        logic += 0.7 * beside * fold.pe * fold.simd
+    parts = [weights, memory(fold.pe * width, groups, device)]
     word = fold.simd * layer.bits
     if isinstance(layer, Conv):
         parts.append(memory(word, line_rows(layer) * layer.size[1] * layer.channels // fold.simd, device))

@@ -8,10 +8,19 @@ from importlib.resources import files
 
 from bnnapps.export.fpga.folding import Fold, Folding, check_folding
 from bnnapps.export.fpga.layers import EIGHT_BITS, Compute, Conv, Network, Pool
-from bnnapps.export.fpga.memory import hexadecimal, number_rows, rank_bits, starts, sum_bits, weight_rows
+from bnnapps.export.fpga.memory import (
+    hexadecimal,
+    number_rows,
+    rank_bits,
+    side_by_side,
+    starts,
+    sum_bits,
+    weight_rows,
+    words_a_row,
+)
 
 LIBRARY = ("bnn_stream.v", "bnn_mac.v", "bnn_dense.v", "bnn_conv.v", "bnn_pool.v", "bnn_head.v")
-_PIPELINE = 8
+_PIPELINE = 9
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,10 @@ class _Top:
         parameters: dict[str, int | str] = {"PE": fold.pe, "SIMD": fold.simd, "XB": layer.bits, "NF": groups}
         parameters |= {"AW": width, "LOG": _fifo_log(layer, fold, steps)}
         weights = f"layer{number}_weight.mem"
-        self.files[weights] = hexadecimal(weight_rows(layer, fold))
+        words = words_a_row(layer, fold)
+        self.files[weights] = hexadecimal(side_by_side(weight_rows(layer, fold), words))
+        if words > 1:
+            parameters["WK"] = words
         parameters["WFILE"] = f'"{weights}"'
         if layer.threshold is not None:
             thresholds = f"layer{number}_start.mem"

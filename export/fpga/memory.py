@@ -45,6 +45,22 @@ def weight_rows(layer: Compute, fold: Fold) -> npt.NDArray[np.bool_]:
     return np.ascontiguousarray(np.moveaxis(signs, 2, 1)).reshape(groups * steps, fold.pe * fold.simd)
 
 
+DEEP = 1024
+"""Words that one block memory holds, 18 bits each on ECP5: deeper memories would need a choice between blocks."""
+
+
+def words_a_row(layer: Compute, fold: Fold) -> int:
+    """How many words lie side by side in a row of a layer's weight memory, so that no block lies behind another."""
+    return -(-layer.outputs * layer.terms // (fold.pe * fold.simd * DEEP))
+
+
+def side_by_side(rows: npt.NDArray[np.bool_], words: int) -> npt.NDArray[np.bool_]:
+    """So many rows beside each other, the first in the lowest bits; zeros where the last ones are missing."""
+    whole = np.zeros((-(-len(rows) // words) * words, rows.shape[1]), bool)
+    whole[: len(rows)] = rows
+    return whole.reshape(-1, words * rows.shape[1])
+
+
 def number_rows(values: Integers, per_row: int, bits: int) -> npt.NDArray[np.bool_]:
     """Numbers in two's complement, `per_row` side by side, the first in the lowest bits."""
     places = (values.reshape(-1, per_row, 1) >> np.arange(bits)) & 1

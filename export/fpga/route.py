@@ -23,28 +23,22 @@ class Effort:
     Attributes:
         placer: heap, static or sa.
         router: router1 or router2; the second one is meant for congested designs.
-        density: how full the placer heap may make a region, between 0 and 1: less leaves more room for wires.
 
     """
 
     placer: str | None = None
     router: str | None = None
-    density: float | None = None
 
     def __post_init__(self) -> None:
         """Check the names before any tool runs."""
         for flag, name, known in (("--placer", self.placer, PLACERS), ("--router", self.router, ROUTERS)):
             if name is not None and name not in known:
                 raise UsageError(f"{flag} is '{name}'; expected one of {', '.join(known)}")
-        if self.density is not None and not 0 < self.density <= 1:
-            raise UsageError(f"--density is {self.density:g}; expected more than 0 and at most 1")
-        if self.density is not None and self.placer not in (None, "heap"):
-            raise UsageError(f"--density is of the placer heap, and --placer is {self.placer}: drop one of them")
 
     def arguments(self) -> list[str]:
         """Of nextpnr."""
-        pairs = (("--placer", self.placer), ("--router", self.router), ("--placer-heap-beta", self.density))
-        return [word for flag, value in pairs if value is not None for word in (flag, f"{value}")]
+        pairs = (("--placer", self.placer), ("--router", self.router))
+        return [word for flag, value in pairs if value is not None for word in (flag, value)]
 
 
 @dataclass(frozen=True)

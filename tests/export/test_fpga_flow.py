@@ -251,8 +251,6 @@ def test_bad_requests(small: Path, tmp_path: Path) -> None:
     for choice, message in (
         ({"placer": "heep"}, "--placer is 'heep'; expected one of heap, static, sa"),
         ({"router": "router3"}, "--router is 'router3'; expected one of router1, router2"),
-        ({"density": 1.5}, r"--density is 1.5; expected more than 0 and at most 1"),
-        ({"density": 0.5, "placer": "static"}, "--density is of the placer heap, and --placer is static"),
     ):
         with pytest.raises(UsageError, match=message):
             Effort(**choice)
@@ -286,11 +284,10 @@ def test_placer_and_router_are_chosen_and_only_routing_is_done_again(
     assert "99.5 MHz" in capsys.readouterr().out
     call(*arguments, "--placer", "static", "--router", "router2")
     assert capsys.readouterr().out.count("as before") == NAMES.index("route")
-    call(*arguments, "--density", "0.5")
     given = [json.loads(line) for line in (out / "rtl" / "given.json").read_text().splitlines()]
     common = given[0]
     assert not any("placer" in word or "router" in word for word in common)
-    assert given[1:] == [[*common, "--placer", "static", "--router", "router2"], [*common, "--placer-heap-beta", "0.5"]]
+    assert given[1:] == [[*common, "--placer", "static", "--router", "router2"]]
 
 
 def test_cells_are_counted_by_the_instances_of_the_top() -> None:

@@ -10,7 +10,7 @@ from fpga_cases import convolutional, folding, perceptron
 
 from bnnapps.errors import UsageError
 from bnnapps.export.fpga.devices import get_device
-from bnnapps.export.fpga.estimate import estimate, total
+from bnnapps.export.fpga.estimate import Estimate, estimate, memory, total
 from bnnapps.export.fpga.folding import (
     Fold,
     check_folding,
@@ -137,3 +137,12 @@ def test_divisors() -> None:
 def test_an_unknown_target_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="unknown target 'ecp5-86k'; the nearest are 'ecp5-85k'"):
         get_device("ecp5-86k")
+
+
+def test_blocks_of_a_memory_are_as_wide_as_they_are_shallow() -> None:
+    device = get_device("ecp5-85k")
+    shapes = {(36, 512): 1, (37, 512): 2, (18, 1024): 1, (9, 2048): 1, (1, 16384): 1, (1, 16385): 2, (4, 4097): 2}
+    assert {shape: memory(*shape, device).brams for shape in shapes} == shapes
+    assert memory(16, 36864, device).brams == 36
+    assert memory(36 * 16, 1024, device).brams == 32  # the same bits side by side
+    assert memory(8, 20, device) == Estimate(10, 0)

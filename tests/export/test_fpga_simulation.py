@@ -70,15 +70,45 @@ def test_convolutions(geometry: dict[str, Any], pairs: Any, tmp_path: Path) -> N
     run("icarus", convolutional(3, **geometry), pairs, tmp_path, 8)
 
 
+DEEP = [
+    (perceptron(2), DENSE[0]),
+    (perceptron(2, sizes=(24, 36, 18, 5)), ((18, 3), (9, 4), (1, 2))),  # neurons in several groups
+    (convolutional(3, pads=(1, 1, 1, 1)), ((2, 2), (1, 3))),
+    (convolutional(4, 8, pads=(1, 1, 1, 1)), ((3, 2), (1, 6))),
+]
+
+
+@icarus
+@pytest.mark.parametrize("deep", [5, 7])
+@pytest.mark.parametrize(("network", "pairs"), DEEP)
+def test_words_of_a_deep_memory_lie_side_by_side(
+    network: Network, pairs: Any, deep: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bnnapps.export.fpga.memory.DEEP", deep)
+    files = generate(network, folding(network, *pairs)).files
+    assert ".WK(" in files["top.v"]
+    assert all(text.count("\n") <= deep for name, text in files.items() if name.endswith("weight.mem"))
+    run("icarus", network, pairs, tmp_path, 8)
+
+
+@pytest.mark.parametrize("simulator", ["cxxrtl", "verilator"])
+def test_compiled_simulators_read_deep_memories(
+    simulator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bnnapps.export.fpga.memory.DEEP", 7)
+    run(simulator, *DEEP[1], tmp_path, 16)
+
+
 @pytest.mark.parametrize("simulator", ["cxxrtl", "verilator"])
 def test_compiled_simulations_agree(simulator: str, tmp_path: Path) -> None:
     """Pixels of 8 bits, padding, a pool and a dense layer in one; without the sums."""
     run(simulator, convolutional(5, 8, (5, 6), pads=(1, 1, 1, 1)), ((3, 4), (1, 3)), tmp_path, 16, scores=False)
 
 
-@pytest.mark.parametrize("case", [*DENSE, *GEOMETRIES])
-def test_verilator_warns_of_nothing(case: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("case", "deep"), [*((case, 1024) for case in (*DENSE, *GEOMETRIES)), ({}, 5), (DENSE[0], 5)])
+def test_verilator_warns_of_nothing(case: Any, deep: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The library and the generated top, with all warnings but the one that wants a file for each module."""
+    monkeypatch.setattr("bnnapps.export.fpga.memory.DEEP", deep)
     shapes = isinstance(case, dict)
     network = convolutional(1, **case) if shapes else perceptron(ranked=case[0][0] == 6)
     pairs = ((6, 4), (3, 6)) if shapes else case

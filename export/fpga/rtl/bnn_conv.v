@@ -20,6 +20,7 @@ module bnn_conv #(
   parameter NF = 4,
   parameter AW = 8,
   parameter LOG = 4,
+  parameter WK = 1,
   parameter WFILE = "",
   parameter TFILE = ""
 ) (
@@ -169,7 +170,7 @@ module bnn_conv #(
     read <= mem[rp];
   end
   wire [SIMD*XB-1:0] word = outside2 ? (PAD == 1 && XB == 1 ? {SIMD*XB{1'b1}} : {SIMD*XB{1'b0}}) : read;
-  bnn_mac #(.PE(PE), .SIMD(SIMD), .XB(XB), .SF(SF), .NF(NF), .AW(AW), .THRESH(1), .LOG(LOG), .WFILE(WFILE),
+  bnn_mac #(.PE(PE), .SIMD(SIMD), .XB(XB), .SF(SF), .NF(NF), .AW(AW), .THRESH(1), .LOG(LOG), .WK(WK), .WFILE(WFILE),
             .TFILE(TFILE)) mac (
     .clk(clk), .rst(rst), .set_out(go && first), .issue(go1), .issue_first(first1), .issue_last(last1),
     .issue_zero(PAD == 0 && PADDED && outside1), .x(word), .waddr(waddr1), .credit(credit),

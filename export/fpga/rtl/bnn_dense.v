@@ -9,6 +9,7 @@ module bnn_dense #(
   parameter AW = 8,
   parameter THRESH = 1,
   parameter LOG = 4,
+  parameter WK = 1,
   parameter WFILE = "",
   parameter TFILE = ""
 ) (
@@ -70,7 +71,7 @@ module bnn_dense #(
       end
     end
   end
-  bnn_mac #(.PE(PE), .SIMD(SIMD), .XB(XB), .SF(SF), .NF(NF), .AW(AW), .THRESH(THRESH), .LOG(LOG), .WFILE(WFILE),
+  bnn_mac #(.PE(PE), .SIMD(SIMD), .XB(XB), .SF(SF), .NF(NF), .AW(AW), .THRESH(THRESH), .LOG(LOG), .WK(WK), .WFILE(WFILE),
             .TFILE(TFILE)) mac (
     .clk(clk), .rst(rst), .set_out(go && first), .issue(go), .issue_first(first), .issue_last(last), .issue_zero(1'b0), .x(x), .waddr(waddr),
     .credit(credit), .out_valid(out_valid), .out_ready(out_ready), .out_data(out_data));

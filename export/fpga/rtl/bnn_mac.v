@@ -91,7 +91,8 @@ module bnn_mac #(
   parameter AW = 8,          // bits of a sum
   parameter THRESH = 1,      // 1: bits sum >= 0, the sums start from minus the thresholds; 0: the sums
   parameter LOG = 4,         // 2^LOG results find place in the output FIFO
-  parameter WFILE = "",      // NF * SF rows of PE * SIMD signs
+  parameter WK = 1,          // words of a row of the weight memory
+  parameter WFILE = "",      // ceil(NF * SF / WK) rows of WK words of PE * SIMD signs
   parameter TFILE = ""       // NF rows of PE starts of AW bits
 ) (
   input  wire clk,
@@ -116,26 +117,85 @@ module bnn_mac #(
   /* verilator lint_on WIDTHTRUNC */
   localparam G = XB == 1 ? (SIMD + 3) / 4 : SIMD;
   localparam LP = 1 + $clog2(G);             // stages of bnn_products
-  localparam S = 2 + LP;                     // from issue to the accumulator's input
+  localparam SHARE = 8;                      // neurons that one register of codes feeds
+  localparam C = (PE + SHARE - 1) / SHARE;
+  localparam LONG = C > 1 || WK > 1 ? 1 : 0; // one more stage, for the wires to the copies or the choice of a word
+  localparam S = 2 + LONG + LP;              // from issue to the accumulator's input
+  localparam WB = PE*SIMD;
   bnn_credit #(.LOG(LOG)) places (
     .clk(clk), .rst(rst), .take(set_out), .give(out_valid && out_ready), .ok(credit));
-  // weights and words, each with a second register behind the memory
-  reg [PE*SIMD-1:0] wmem [0:NF*SF-1];
-  initial $readmemh(WFILE, wmem);
-  reg [PE*SIMD-1:0] w1, w2;
-  reg [SIMD*XB-1:0] x2;
-  always @(posedge clk) begin
-    w1 <= wmem[waddr];
-    w2 <= w1;
-    x2 <= x;
-  end
+  // weights: two registers behind the memory; of a row of several words one is chosen between them
+  wire [WB-1:0] w;
+  generate
+    if (WK == 1) begin : plain
+      reg [WB-1:0] wmem [0:NF*SF-1];
+      initial $readmemh(WFILE, wmem);
+      reg [WB-1:0] w1, w2;
+      always @(posedge clk) w2 <= w1;
+      if (LONG) begin : later
+        reg [(NF*SF > 1 ? $clog2(NF*SF) : 1)-1:0] waddr1;
+        always @(posedge clk) begin waddr1 <= waddr; w1 <= wmem[waddr1]; end
+      end else begin : now
+        always @(posedge clk) w1 <= wmem[waddr];
+      end
+      assign w = w2;
+    end else begin : wide
+      localparam ROWS = (NF*SF + WK - 1) / WK;
+      localparam RB = ROWS > 1 ? $clog2(ROWS) : 1;
+      localparam KB = $clog2(WK);
+      localparam REST = NF*SF - (ROWS - 1)*WK;   // words of the last row
+      /* verilator lint_off WIDTHTRUNC */
+      localparam [RB-1:0] LAST_ROW = ROWS - 1;
+      localparam [KB-1:0] LAST_LANE = WK - 1, LAST_OF_ALL = REST - 1;
+      /* verilator lint_on WIDTHTRUNC */
+      reg [WK*WB-1:0] wmem [0:ROWS-1];
+      initial $readmemh(WFILE, wmem);
+      reg [WK*WB-1:0] row1, row2;
+      reg [RB-1:0] row;
+      reg [KB-1:0] lane, lane1, lane2;
+      reg [WB-1:0] w3;
+      wire end_row = lane == LAST_LANE || row == LAST_ROW && lane == LAST_OF_ALL;
+      always @(posedge clk) begin
+        if (rst) begin row <= 0; lane <= 0; end
+        else if (issue) begin
+          lane <= end_row ? {KB{1'b0}} : lane + 1'b1;
+          if (end_row) row <= row == LAST_ROW ? {RB{1'b0}} : row + 1'b1;
+        end
+        row1 <= wmem[row]; row2 <= row1;
+        lane1 <= lane; lane2 <= lane1;
+        w3 <= row2[lane2*WB +: WB];
+      end
+      assign w = w3;
+      wire unused = &waddr;          // words are read in turn
+    end
+  endgenerate
+  // codes: each group of neurons has a copy of its own, or one register would drive wires to all of them
+  wire [SIMD*XB-1:0] x1;
+  generate
+    if (LONG) begin : moved
+      reg [SIMD*XB-1:0] xd;
+      always @(posedge clk) xd <= x;
+      assign x1 = xd;
+    end else begin : near
+      assign x1 = x;
+    end
+  endgenerate
+  reg [C*SIMD*XB-1:0] x2;
+  (* keep *) always @(posedge clk) x2 <= {C{x1}};
   // control, as long as the data takes
-  reg [S-1:0] v, f, l, z;
+  reg [S-1:0] v, l;
+  reg [S-2:0] f, z;
   always @(posedge clk) begin
     v <= rst ? {S{1'b0}} : {v[S-2:0], issue};
-    f <= {f[S-2:0], issue_first};
+    f <= {f[S-3:0], issue_first};
     l <= {l[S-2:0], issue_last};
-    z <= {z[S-2:0], issue_zero};
+    z <= {z[S-3:0], issue_zero};
+  end
+  reg [C-1:0] vc, fc, zc;                    // the last stage, for each group
+  (* keep *) always @(posedge clk) begin
+    vc <= rst ? {C{1'b0}} : {C{v[S-2]}};
+    fc <= {C{f[S-2]}};
+    zc <= {C{z[S-2]}};
   end
   wire [PE*AW-1:0] start;
   generate
@@ -160,10 +220,10 @@ module bnn_mac #(
     for (p = 0; p < PE; p = p + 1) begin : pe
       wire [AW-1:0] part;
       reg [AW-1:0] acc;
-      bnn_products #(.SIMD(SIMD), .XB(XB), .OW(AW)) products (.clk(clk), .x(x2), .w(w2[p*SIMD +: SIMD]), .y(part));
+      bnn_products #(.SIMD(SIMD), .XB(XB), .OW(AW)) products (.clk(clk), .x(x2[(p/SHARE)*SIMD*XB +: SIMD*XB]), .w(w[p*SIMD +: SIMD]), .y(part));
       // a word of zeros adds half of its products to a count of those that are +1
-      wire [AW-1:0] add = XB == 1 && z[S-1] ? SIMD / 2 : part;
-      always @(posedge clk) if (v[S-1]) acc <= (f[S-1] ? start[p*AW +: AW] : acc) + add;
+      wire [AW-1:0] add = XB == 1 && zc[p/SHARE] ? SIMD / 2 : part;
+      always @(posedge clk) if (vc[p/SHARE]) acc <= (fc[p/SHARE] ? start[p*AW +: AW] : acc) + add;
       if (THRESH) begin : sign
         assign result[p] = ~acc[AW-1];
       end else begin : sum
