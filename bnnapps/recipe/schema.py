@@ -14,7 +14,7 @@ class BinarizeConfig(Record):
 
     method: str | None = None
     """A method's name: its own rules come first."""
-    overrides: dict[str, Any] = Field(default_factory=dict)
+    overrides: Options = Field(default_factory=dict)
     """Changes to the parts of the method, such as `activation_bits: 2`; a kind of layer without the part ignores it."""
     rules: list[dict[str, Any]] = Field(default_factory=list)
     """Further rules, each with `match`, `types`, and one of `use` and `keep`."""

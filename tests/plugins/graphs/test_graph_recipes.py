@@ -62,6 +62,12 @@ def test_bigcn_has_its_published_settings() -> None:
     assert (recipe.data.select_by, train.select) == ("loss", "best")
 
 
+def test_another_method_can_drop_the_overrides() -> None:
+    recipe = load_recipe("bigcn_cora", ["binarize={method: bgn, overrides: null}"])
+    assert recipe.binarize is not None
+    assert (recipe.binarize.method, recipe.binarize.overrides) == ("bgn", {})
+
+
 def test_the_float_profile_is_the_network_of_kipf_and_welling() -> None:
     recipe = load_recipe("bigcn_cora", ["profile=float"])
     assert recipe.binarize is None
