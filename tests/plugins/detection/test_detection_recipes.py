@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from recipe_comments import bare_keys
 from rich.console import Console
 
 from bnnapps.errors import RecipeError
 from bnnapps.plugins.detection.config import DetectorModel
 from bnnapps.plugins.detection.data_config import DetectionData
+from bnnapps.plugins.detection.model import Shape, build_shape
 from bnnapps.recipe.load import as_recipe, dump_recipe, load_recipe, shipped_recipes
 from bnnapps.recipe.reader import read_yaml
 from bnnapps.recipe.schema import BinarizeConfig, OptimizerConfig, ScheduleConfig, Training
@@ -45,6 +47,15 @@ def test_every_profile_loads_and_reads_back_equal(name: str) -> None:
         check_stages(recipe.train.resolved())
         assert as_recipe(read_yaml(dump_recipe(recipe)), "again") == recipe
     assert profiles_of(name)[0] == "quick"
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "bidet_mmdet"])
+def test_the_detector_of_every_profile_can_be_built(name: str) -> None:
+    """No option is left that another detector would not take."""
+    for profile in [None, *profiles_of(name)]:
+        recipe: Any = load_recipe(name, [] if profile is None else [f"profile={profile}"])
+        with torch.device("meta"):
+            build_shape(Shape.of(recipe.model, 20))
 
 
 @pytest.mark.parametrize("name", RECIPES)
