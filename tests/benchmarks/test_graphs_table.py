@@ -37,7 +37,7 @@ def test_every_row_is_a_recipe_that_loads(table: Any) -> None:
             assert (recipe.binarize is None) == row.endswith("float")
         else:
             assert recipe.seed == 13
-            assert len(recipe.train.resolved()) == (3 if row.startswith("clouds") else 1)
+            assert len(recipe.train.resolved()) == (4 if row.startswith("clouds") else 1)
         root = recipe.data.clouds["root"] if row.startswith("clouds") else recipe.data.root
         assert root.startswith("/data/")
 

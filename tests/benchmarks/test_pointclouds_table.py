@@ -44,13 +44,18 @@ def test_rows_differ_in_method_and_aggregation_alone(script: Any, tmp_path: Path
             assert recipe.binarize is None
             assert recipe.model.options["pool"] == pool
             continue
+        if method == "poem":
+            assert (recipe.binarize.method, recipe.model.options["unit"]) == (method, "double_norm")
+            assert not [rule for rule in recipe.binarize.rules if "aggregation" in rule.get("types", [])]
+            continue
+        assert "unit" not in recipe.model.options
         rules = recipe.binarize.rules
         assert recipe.binarize.method == method
         assert rules[3]["use"]["pool"] == pool
         assert rules[2]["use"]["becomes"] == ("hardtanh" if pool == "max" else "identity")
         seen.add((method, pool))
     assert len(seen) == 18
-    assert len(script.DEFAULT) == 17
+    assert len(script.DEFAULT) == 18
 
 
 def test_cost_of_a_command(script: Any) -> None:
