@@ -20,7 +20,7 @@ from bnnapps.export.fpga.memory import (
 )
 
 LIBRARY = ("bnn_stream.v", "bnn_mac.v", "bnn_dense.v", "bnn_conv.v", "bnn_pool.v", "bnn_head.v")
-_PIPELINE = 9
+_PIPELINE = 10
 
 
 @dataclass(frozen=True)

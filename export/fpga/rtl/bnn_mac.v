@@ -203,13 +203,13 @@ module bnn_mac #(
       reg [PE*AW-1:0] tmem [0:NF-1];
       initial $readmemh(TFILE, tmem);
       reg [NW-1:0] nf;
-      reg [PE*AW-1:0] t;
+      reg [PE*AW-1:0] t1, t2;
       always @(posedge clk) begin
-        t <= tmem[nf];
+        t1 <= tmem[nf]; t2 <= t1;
         if (rst) nf <= 0;
-        else if (v[S-2] && l[S-2]) nf <= nf == LAST_GROUP ? {NW{1'b0}} : nf + 1'b1;
+        else if (v[S-3] && l[S-3]) nf <= nf == LAST_GROUP ? {NW{1'b0}} : nf + 1'b1;
       end
-      assign start = t;
+      assign start = t2;
     end else begin : none
       assign start = 0;
     end
