@@ -15,7 +15,7 @@ run: $(STAMP)  ## install, then train, evaluate and export a 1-bit BERT on the e
 	$(BIN)/bnnapps run recipes/bibert_glue.yaml --out $(OUT)
 
 test: $(STAMP) lint types  ## install, then style, types and the whole test suite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
